@@ -1,0 +1,1 @@
+"""Who owns which shard, proved by a fenced lease in Redis; who else is alive."""

@@ -1,0 +1,82 @@
+"""The lease table's port: leases fenced by rising tokens, and the membership of live workers.
+
+A lease call is never retried by a library: it answers within its client's timeout or raises `StoreUnavailable`.
+Remaining times come back as seconds left on the store's clock, never as instants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from worker.domain.ids import OwnerId, Shard, Token
+
+
+class Granted(NamedTuple):
+    token: Token
+    previous: Token
+    """The shard's last token before this grant (0: none). One's own last one means: nobody owned it in between."""
+
+
+class Busy(NamedTuple):
+    """Somebody else holds the lease, or it is reserved for a successor (`owner` None while reserved)."""
+
+    remaining_s: float
+    owner: OwnerId | None
+
+
+class Quarantined(NamedTuple):
+    """The store failed over; grants wait for one TTL."""
+
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A live worker as it announced itself. `revision` orders deployments; `ready`: may take shards; `shards`: how many it holds."""
+
+    owner: OwnerId
+    task: str
+    family: str
+    revision: int
+    ready: bool
+    draining: bool
+    shards: int
+
+
+class Leases(Protocol):
+    """The scripts of design 4; each touches one shard."""
+
+    async def acquire(self, shard: Shard, owner: OwnerId, *, ttl_s: float, sole: bool) -> Granted | Busy | Quarantined:
+        """Idempotent for the holder (answers its token again, without extending). `sole`: the caller holds the store's own lock
+        (embedded server, one process), so a former owner is provably gone and its lease is taken at once."""
+        ...
+
+    async def renew(self, leases: Mapping[Shard, Token], owner: OwnerId, *, ttl_s: float) -> frozenset[Shard]:
+        """The shards still held, now for `ttl_s` from here. Never resurrects: an expired or foreign lease is left out."""
+        ...
+
+    async def release(self, shard: Shard, owner: OwnerId, token: Token, *, to: OwnerId | None) -> bool:
+        """With `to` the lease stays reserved for it for 2 s. False when it was not ours any more."""
+        ...
+
+    async def holders(self, shards: Sequence[Shard]) -> dict[Shard, OwnerId]:
+        """Who holds what, for people and for the successor choice."""
+        ...
+
+
+class Membership(Protocol):
+    """Heartbeats and wake-ups. A wake-up is advice, never permission; it is kept for 2 s."""
+
+    async def announce(self, member: Member, *, ttl_s: float) -> None: ...
+
+    async def withdraw(self, owner: OwnerId) -> None: ...
+
+    async def live(self) -> list[Member]: ...
+
+    async def wake(self, owner: OwnerId) -> None: ...
+
+    async def wait_wake(self, owner: OwnerId, *, block_s: float) -> bool:
+        """True when somebody woke us. Cancelling loses at most one wake-up."""
+        ...

@@ -1,0 +1,34 @@
+"""Identifiers, and the two that are computed: the shard of an instance and the id of a delivery. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b32encode
+from typing import NewType
+from zlib import crc32
+
+TenantId = NewType("TenantId", str)
+InstanceId = NewType("InstanceId", str)
+WebhookId = NewType("WebhookId", str)
+EventKey = NewType("EventKey", str)
+"""64 lower-case hex digits, or `ulid:…` for an event that has no identity (see `gateways/identity.py`)."""
+DeliveryId = NewType("DeliveryId", str)
+Shard = NewType("Shard", int)
+Position = NewType("Position", int)
+"""Where an event stands in its shard's journal: 1, 2, 3 … without meaning beyond order; gaps are legal."""
+Token = NewType("Token", int)
+"""A fencing token: below 2**53, larger for each later grant of the same shard, compared as a number."""
+ClaimId = NewType("ClaimId", int)
+OwnerId = NewType("OwnerId", str)
+"""One life of one worker process: a task's name and a random part."""
+
+
+def shard_of(instance_id: InstanceId, shards: int) -> Shard:
+    """The shard that owns an instance, for ever the same while `shards` is."""
+    return Shard(crc32(instance_id.encode()) % shards)
+
+
+def delivery_id(event_key: EventKey, webhook_id: WebhookId) -> DeliveryId:
+    """The receiver's `webhook-id`: the same over retries, owners, re-reads and late duplicates (contract 4)."""
+    digest = hashlib.sha256(f"{len(event_key)}:{event_key}{webhook_id}".encode()).digest()
+    return DeliveryId("msg_" + b32encode(digest)[:26].decode())

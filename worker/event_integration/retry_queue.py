@@ -1,0 +1,157 @@
+"""The retry queue's port: deliveries that wait in the store, one queue per shard, fair between webhooks.
+
+`park` and `claim` are guarded by the shard's token (`StaleToken`); `settle` goes by the claim's id, also after the lease
+has gone. Each call is one script and may be repeated after an unknown outcome. Delays and ages are seconds; the store
+adds them to its own clock. All raise `StoreUnavailable`; `park` also `StoreFull`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from worker.domain.ids import ClaimId, DeliveryId, EventKey, Position, Shard, TenantId, Token, WebhookId
+
+
+class DeadReason(StrEnum):
+    EXHAUSTED = "attempts_exhausted"
+    TOO_OLD = "too_old"
+    WEBHOOK_DISABLED = "webhook_disabled"
+    WEBHOOK_DELETED = "webhook_deleted"
+    FORBIDDEN_DESTINATION = "forbidden_destination"
+    INTERNAL_ERROR = "internal_error"
+    POISON = "poison"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parking:
+    """One delivery to put aside. `record` is copied once per event; `attempts` are those already made and counted.
+
+    `chat` (where order is kept) makes it wait behind the chat's earlier ones. `claim_for_s`: an attempt is under way and
+    becomes a claim, visible again after that long. `dead`: straight to the dead letters.
+    """
+
+    delivery_id: DeliveryId
+    event_key: EventKey
+    webhook_id: WebhookId
+    tenant_id: TenantId
+    position: Position
+    record: bytes = field(repr=False)
+    attempts: int
+    due_in_s: float = 0.0
+    chat: str | None = field(default=None, repr=False)
+    error: str | None = None
+    claim_for_s: float | None = None
+    dead: DeadReason | None = None
+
+
+class Parked(NamedTuple):
+    """`known_done`: the delivery was already settled, and was not brought back. `claim` as asked for, else None."""
+
+    known_done: bool
+    claim: ClaimId | None
+
+
+class DueWebhook(NamedTuple):
+    """A webhook with deliveries in this shard's queue; `due_in_s` of the earliest is ≤ 0 when it may be claimed."""
+
+    webhook_id: WebhookId
+    due_in_s: float
+    depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A delivery taken out for one attempt; nobody else sees it before its visibility time ends."""
+
+    claim: ClaimId
+    delivery_id: DeliveryId
+    event_key: EventKey
+    webhook_id: WebhookId
+    tenant_id: TenantId
+    position: Position
+    record: bytes = field(repr=False)
+    attempts: int
+    parked_for_s: float
+    """Since the delivery was first parked."""
+
+
+class Want(NamedTuple):
+    """How many deliveries of a webhook can start now, and how long each may stay invisible."""
+
+    count: int
+    visible_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of a claimed attempt. Exactly one of: delivered, `retry_in_s` (with `counted`: the attempt counts), `dead`."""
+
+    claim: ClaimId
+    delivery_id: DeliveryId
+    event_key: EventKey
+    webhook_id: WebhookId
+    delivered: bool = False
+    retry_in_s: float | None = None
+    counted: bool = True
+    dead: DeadReason | None = None
+    error: str | None = None
+
+
+class Waiting(NamedTuple):
+    """What waits (journal, parked, dead letters) of one tenant in one shard."""
+
+    events: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    delivery_id: DeliveryId
+    event_key: EventKey
+    webhook_id: WebhookId
+    tenant_id: TenantId
+    reason: DeadReason
+    attempts: int
+    error: str | None
+    dead_for_s: float
+
+
+class RetryQueue(Protocol):
+    """Park, look, claim, settle."""
+
+    async def park(self, shard: Shard, token: Token, items: Sequence[Parking]) -> list[Parked]:
+        """All or nothing per item, in order; relieves the journal of each in the same script. Idempotent; keeps attempts already counted."""
+        ...
+
+    async def due(self, shard: Shard, *, limit: int) -> list[DueWebhook]:
+        """Webhooks of this shard by earliest due time, at most `limit`."""
+        ...
+
+    async def claim(self, shard: Shard, token: Token, wanted: Mapping[WebhookId, Want]) -> list[Claimed]:
+        """Due deliveries (never due ones nothing), at most as many per webhook as wanted; where order is kept only heads."""
+        ...
+
+    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[bool]:
+        """False where the claim is no longer the delivery's (expired and claimed again, or settled already)."""
+        ...
+
+
+class Room(Protocol):
+    """What the door and an operator ask of the store."""
+
+    async def waiting(self, shards: Sequence[Shard]) -> dict[Shard, dict[TenantId, Waiting]]: ...
+
+    async def memory_fill(self) -> float:
+        """Used memory over `maxmemory`; 0.0 where there is no limit."""
+        ...
+
+    async def dead_letters(self, shard: Shard, *, limit: int) -> list[DeadLetter]:
+        """The oldest first."""
+        ...
+
+    async def expire_dead_letters(self, shard: Shard, *, older_than_s: float, limit: int) -> int:
+        """Discards what is older and answers how many."""
+        ...

@@ -1,0 +1,116 @@
+"""The journal's port: what ingest and the reader need of a durable log, and what its checkpoint holds.
+
+One journal per shard. Positions rise; gaps are legal. `append` needs no lease (every worker serves ingest); `save` and
+`trim` are guarded by the shard's token and raise `StaleToken` once a newer one exists. Every method may be called again
+after an unknown outcome (`StoreUnavailable`): appending twice makes duplicates that the remembered keys remove, saving
+twice adds the same facts. All raise `StoreUnavailable`, those that add also `StoreFull`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from worker.domain.ids import EventKey, Position, Shard, TenantId, Token, WebhookId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event on its way into the journal; `record` is what `domain.record.encode` made."""
+
+    event_key: EventKey
+    tenant_id: TenantId
+    record: bytes = field(repr=False)
+    remembered: bool = True
+    """False: never a duplicate and not remembered (identity class none)."""
+
+
+class Appended(NamedTuple):
+    """Where the event stands now; for a duplicate where the first one stands."""
+
+    position: Position
+    duplicate: bool
+
+
+class Segment(NamedTuple):
+    """What one append wrote: `records[i]` stands at `first + i`."""
+
+    shard: Shard
+    first: Position
+    records: Sequence[bytes]
+
+
+class Done(NamedTuple):
+    """A fact: the journal need not serve this again. `webhook` None: the whole event; else that delivery of it."""
+
+    position: Position
+    webhook: WebhookId | None
+
+
+class Freed(NamedTuple):
+    """What stopped waiting in the journal: events and bytes of one tenant."""
+
+    events: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a tenure starts from. All below `prefix` is done; `done` holds the facts at or beyond it."""
+
+    prefix: Position
+    done: frozenset[Done]
+    tail: Position
+    """The position the next event will get."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Facts to add. `number` rises within a tenure, so that a repeat is not counted twice in `freed`."""
+
+    shard: Shard
+    token: Token
+    number: int
+    prefix: Position
+    done: Sequence[Done] = ()
+    """New facts at or beyond `prefix`."""
+    behind: Sequence[Done] = ()
+    """Facts saved earlier (by `save` or by `park`) that the prefix has passed and that may be forgotten."""
+    freed: Mapping[TenantId, Freed] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """Append and read. `read` blocks up to `block_s` when nothing is there; cancelling it loses nothing (the cursor is the caller's)."""
+
+    async def append(self, shard: Shard, events: Sequence[NewEvent]) -> list[Appended]:
+        """One segment, durable when this returns, in the order given; looks, appends, then remembers.
+
+        `events` holds at most 256 events; the caller splits at 1 MiB. A key seen earlier in the same call counts as remembered.
+        """
+        ...
+
+    async def read(self, cursors: Mapping[Shard, Position], *, max_segments: int, block_s: float) -> list[Segment]:
+        """Whole segments that hold events at or beyond each shard's cursor, at most `max_segments` per shard, oldest first.
+
+        The first may begin before the cursor (the caller skips).
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Checkpoints(Protocol):
+    """The fenced memory of what is done."""
+
+    async def load(self, shard: Shard, token: Token) -> Progress:
+        """Raises `StaleToken`. Recounts what waits in the shard (so that a script that ran twice cannot make the figure drift)."""
+        ...
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Raises `StaleToken`. The prefix never moves back; facts are added, none overwritten."""
+        ...
+
+    async def trim(self, shard: Shard, token: Token, *, keep_s: float, keep_bytes: int) -> int:
+        """Forgets entries behind the prefix that are older than `keep_s` or beyond `keep_bytes`; answers how many segments. Raises `StaleToken`."""
+        ...
