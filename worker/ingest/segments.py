@@ -14,6 +14,7 @@ from itertools import starmap
 import anyio
 
 from worker.domain.deadline import Deadline
+from worker.domain.errors import WorkerError
 from worker.domain.ids import Shard
 from worker.journal.group_commit import GroupCommit, GroupCommitFull, Limits
 from worker.journal.port import Appended, Journal, NewEvent
@@ -33,6 +34,10 @@ class WriterLimits:
     total_bytes: int = 64 << 20
 
 
+class TooMuchAtOnce(WorkerError):
+    """Raised when so much could never wait at once, however empty the writer; smaller portions can."""
+
+
 class SegmentWriter:
     """`run` in the app's task group drives it; `append` resolves when durable."""
 
@@ -43,12 +48,12 @@ class SegmentWriter:
         clock: Callable[[], float],
         *,
         observe_append_s: Callable[[float], None] = lambda _s: None,
-        limits: WriterLimits = WriterLimits(),  # noqa: B008 -- frozen
+        limits: WriterLimits = WriterLimits(),
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._observe_append_s = observe_append_s
-        self._total_bytes = limits.total_bytes
+        self._limits = limits
         of_shard = Limits(
             max_items=SEGMENT_EVENTS,
             max_bytes=SEGMENT_BYTES,
@@ -73,8 +78,8 @@ class SegmentWriter:
     async def append_each(self, items: Sequence[tuple[Shard, NewEvent]]) -> list[Appended]:
         """Where each stands, in the order given, once *all* are durable.
 
-        Raises `GroupCommitFull` with nothing taken when not all of them find room, else what the journal raises; then some may have
-        been appended, which a repeat finds as duplicates. Cancelling gives up what has not gone out yet.
+        Raises `TooMuchAtOnce` or `GroupCommitFull` with nothing taken, `GroupCommitClosed`, else what the journal raises; then some
+        may have been appended, which a repeat finds as duplicates. Cancelling gives up what has not gone out yet.
         """
         self._want_room(items)
         answers: list[asyncio.Future[Appended]] = []
@@ -108,9 +113,12 @@ class SegmentWriter:
         for shard, event in items:
             events, size_bytes = wanted.get(shard, (0, 0))
             wanted[shard] = (events + 1, size_bytes + _size_bytes(event))
+        sum_bytes = sum([size_bytes for _, size_bytes in wanted.values()])
+        limits = self._limits
+        if sum_bytes > limits.total_bytes or any(n > limits.shard_events or b > limits.shard_bytes for n, b in wanted.values()):
+            raise TooMuchAtOnce(f"{len(items)} events of {sum_bytes} bytes in one body; send them in smaller bodies")
         held_bytes = self.held_bytes
-        fits = held_bytes == 0 or held_bytes + sum([size for _, size in wanted.values()]) <= self._total_bytes
-        if not fits or not all(self._commits[shard].has_room(*want) for shard, want in wanted.items()):
+        if held_bytes + sum_bytes > limits.total_bytes or not all(self._commits[shard].has_room(*want) for shard, want in wanted.items()):
             raise GroupCommitFull(f"{held_bytes} bytes of events wait for the journal; send again later")
 
     def _submit(self, shard: Shard, event: NewEvent) -> asyncio.Future[Appended]:

@@ -52,7 +52,7 @@ class _Entry(NamedTuple, Generic[T, R]):
 class GroupCommit(Generic[T, R]):
     """`flush` gets the items in the order of submission and answers one result for each, in that order."""
 
-    __slots__ = ("_busy", "_closed", "_flush", "_held_bytes", "_idle", "_limits", "_name", "_stats", "_wake", "_waiting")
+    __slots__ = ("_busy", "_closed", "_flush", "_held_bytes", "_idle", "_limits", "_name", "_stats", "_waiting", "_wake")
 
     def __init__(self, name: str, flush: Callable[[list[T]], Awaitable[Sequence[R]]], limits: Limits) -> None:
         self._name = name
