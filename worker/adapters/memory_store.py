@@ -1,0 +1,54 @@
+"""The store without Redis: the twin on which components are tested and simulated, under the same contract suites as `RedisStore`.
+
+Owns the wiring of its parts and nothing else. The caller brings the clock, so that in virtual time an hour of leases, visibility and
+back-off takes no time at all. `faults` is where a test breaks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from worker.adapters.memory_faults import StoreFaults
+from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
+from worker.adapters.memory_leases import MemoryLeases, MemoryMembership
+from worker.adapters.memory_retry_queue import MemoryRetryQueue, MemoryRoom
+from worker.adapters.memory_shard import MemoryRoomLimit, MemoryShard, RememberedKeys
+from worker.domain.ids import Shard
+
+
+class MemoryStore:
+    """All ports of the store over one state: several workers in one process share one `MemoryStore`, as they would share one Redis.
+
+    `clock` answers monotonic seconds (in virtual time `loop.time`). `max_bytes` provokes `StoreFull`; None: no limit. A call never
+    waits unless it is a blocking one (`read`, `wait_wake`) or `faults` says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        shards: int,
+        clock: Callable[[], float],
+        dedupe_window_s: float = 21_600.0,
+        dedupe_max_keys: int = 5_000_000,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.faults = StoreFaults()
+        limit = MemoryRoomLimit(max_bytes)
+        state: dict[Shard, MemoryShard] = {}
+        for number in range(shards):
+            seen = RememberedKeys(window_s=dedupe_window_s, max_keys=dedupe_max_keys, now_s=clock())
+            state[Shard(number)] = MemoryShard(Shard(number), clock=clock, seen=seen, room=limit)
+        self.journal = MemoryJournal(state, self.faults, clock)
+        self.checkpoints = MemoryCheckpoints(state, self.faults, clock)
+        self.retry_queue = MemoryRetryQueue(state, self.faults, clock)
+        self.room = MemoryRoom(state, self.faults, clock, limit)
+        self.leases = MemoryLeases(state, self.faults, clock)
+        self.membership = MemoryMembership(self.faults, clock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Nothing to give back: what it holds is gone with it."""
