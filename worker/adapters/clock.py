@@ -1,0 +1,23 @@
+"""The clocks. Owns where time comes from; decides nothing.
+
+Ages, validity and deadlines run on `monotonic_s`; the wall clock is for people: `received_at` and `webhook-timestamp`.
+(`monotonic_s` itself lives in `worker.lifecycle`, which is needed before anything else is loaded.)
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from worker.lifecycle import monotonic_s
+
+__all__ = ["monotonic_s", "rfc3339", "utc_now"]
+
+
+def utc_now() -> datetime:
+    """The wall clock. It may jump; it decides nothing."""
+    return datetime.now(UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as in the envelope: `2026-11-22T07:45:38.300Z`. Pure."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
