@@ -1,0 +1,15 @@
+"""The one shape of the API's errors (contract 5). `message` says what to do next. Ingest has its own, shorter shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+
+
+def error(status: int, code: str, message: str, details: Mapping[str, Any] | None = None) -> web.Response:
+    """`{"success": false, "error": {code, message, details, requestId}}`."""
+    body = {"code": code, "message": message, "details": dict(details or {}), "requestId": uuid4().hex}
+    return web.json_response({"success": False, "error": body}, status=status)

@@ -1,0 +1,106 @@
+"""The HTTP server: one listener for ingest, health and dashboard. Owns the listener and how it ends; the pages are others'."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import anyio
+import structlog
+from aiohttp import web
+
+from worker.api.errors import error
+from worker.domain.errors import ConfigurationError
+
+MAX_CONNECTIONS = 4_096
+"""Beyond, a connection is closed unanswered. Does not protect against somebody who holds them all open."""
+LISTEN_BACKLOG = 1_024
+IDLE_CONNECTION_S = 75.0
+CLOSE_S = 2.0
+"""`http_close`: what answers under way get once the listener has closed."""
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger("worker.http")
+
+
+def application(routes: Iterable[web.AbstractRouteDef], *, max_body_bytes: int) -> web.Application:
+    """The pages behind one middleware, so that no answer is bare: every error names its cause in the shape of contract 5."""
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[_explained])
+    app.add_routes(routes)
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Listens inside the block and yields the port (one of the system's choice for 0). Leave it last of all.
+
+    Raises `ConfigurationError` when the address cannot be had. A request goes on when its client hangs up: an event half taken in is
+    still worth taking in.
+    """
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=False, keepalive_timeout=IDLE_CONNECTION_S, shutdown_timeout=CLOSE_S)
+    await runner.setup()
+    try:
+        listener = await _listen(runner, host, port)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
+            listener.close()
+    finally:
+        with anyio.move_on_after(2 * CLOSE_S, shield=True):
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
+    server = runner.server
+    assert server is not None, "set up before it listens"
+
+    def accept() -> asyncio.BaseProtocol:
+        return server() if len(server.connections) < MAX_CONNECTIONS else _TooMany()
+
+    try:
+        return await asyncio.get_running_loop().create_server(accept, host, port, backlog=LISTEN_BACKLOG)
+    except OSError as exc:
+        raise ConfigurationError([_why_not(exc, host, port)]) from exc
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection beyond the limit: closed at once, which a balancer understands."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _why_not(exc: OSError, host: str, port: int) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"WORKER_HTTP__PORT: {port} on {host} is in use by another process; stop that one or choose a free port"
+    if exc.errno == errno.EACCES:
+        return f"WORKER_HTTP__PORT: {port} may not be opened by this user; choose one above 1023"
+    return f"WORKER_HTTP__HOST: cannot listen on {host}:{port} ({exc.strerror}); use an address of this machine"
+
+
+@web.middleware
+async def _explained(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return error(404, "NOT_FOUND", "no such page; README.md lists what is served")
+    except web.HTTPMethodNotAllowed as exc:
+        return error(405, "METHOD_NOT_ALLOWED", f"use {', '.join(sorted(exc.allowed_methods))}")
+    except web.HTTPRequestEntityTooLarge:
+        return error(413, "BODY_TOO_LARGE", "send a smaller body, or raise WORKER_HTTP__MAX_BODY_BYTES")
+    except web.HTTPException:
+        raise
+    except Exception as exc:
+        answer = error(500, "INTERNAL_ERROR", "a fault of the worker; its log has the cause under this requestId")
+        log.exception("request_failed", method=request.method, route=_route(request), cause=type(exc).__name__)
+        return answer
+
+
+def _route(request: web.Request) -> str:
+    """The route's pattern, never the path as sent: that may hold what does not belong into a log."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "?"
