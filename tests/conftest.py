@@ -21,7 +21,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 CHAOS = os.environ.get("CHAOS") == "1"
 """True under `make chaos`: the same code with larger numbers."""
 
-ASYNCIO = ("asyncio", {})
+ASYNCIO: tuple[str, dict[str, Any]] = ("asyncio", {})
 VIRTUAL = ("asyncio", {"loop_factory": looptime.new_event_loop})
 UVLOOP = ("asyncio", {"use_uvloop": True})
 

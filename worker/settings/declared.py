@@ -1,0 +1,154 @@
+"""What the TOML file declares: tenants, brokers, instances, webhooks; one by one. How they fit together is `crosscheck.py`. Pure."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Iterable
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+
+from worker.domain.event import EventType
+from worker.settings.sections import Section
+
+GATEWAYS = ("cloud-api", "generic", "waha")
+BROKER_GATEWAYS = ("baileys", "evolution", "waha", "wuzapi")
+
+PUBLISHED_SECRETS = frozenset({"secret", "change-me", "changeme", "your-secret", "your-secret-key", "429683C4C977415CAAFCCE10F7D57E11"})
+"""Defaults that gateways ship with or print in their manuals: known to everybody, so they verify nothing."""
+
+SIGNING_KEY_BYTES = range(24, 65)
+"""Standard Webhooks: a symmetric secret holds 24 to 64 random bytes."""
+
+_EVENT_FILTER = re.compile(r"(?P<type>[a-z]+|\*)(/[A-Za-z0-9_.*-]+)?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OUR_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding", "user-agent"})
+_OUR_HEADER_PREFIXES = ("webhook-", "x-whatsapp-", "x-delivery-", "x-fencing-")
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""Letters, digits, `.`, `_`, `-`: it stands in URLs, in keys of the store and in labels."""
+Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+
+
+def one_of(allowed: Iterable[str]) -> AfterValidator:
+    names = tuple(allowed)
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"allowed: {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or any(c.isspace() for c in value):
+        raise ValueError("allowed: an http:// or https:// URL with a host")
+    return value
+
+
+def _signing_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        size = len(b64decode(text.removeprefix("whsec_"), validate=True))
+    except Base64Error:
+        size = 0
+    if not text.startswith("whsec_") or size not in SIGNING_KEY_BYTES:
+        raise ValueError("allowed: whsec_ and the base64 of 24 to 64 random bytes")
+    return value
+
+
+def _ingest_secret(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() in PUBLISHED_SECRETS:
+        raise ValueError("allowed: a secret of your own; this one is a gateway's published default")
+    if not value.get_secret_value():
+        raise ValueError("allowed: anything but an empty secret")
+    return value
+
+
+def _event_filter(value: str) -> str:
+    match = _EVENT_FILTER.fullmatch(value)
+    if match is None or (match["type"] != "*" and match["type"] not in set(EventType)):
+        raise ValueError(f"allowed: *, type or type/subtype (* allowed), type one of {', '.join(EventType)}")
+    return value
+
+
+def _header(item: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, value in item.items():
+        if _HEADER_NAME.fullmatch(name) is None or any(c in value.get_secret_value() for c in "\r\n\0"):
+            raise ValueError("allowed: header names of letters, digits and -, values on one line")
+        if name.lower() in _OUR_HEADERS or name.lower().startswith(_OUR_HEADER_PREFIXES):
+            raise ValueError(f"allowed: headers of your own; {name.lower()} is set by the worker")
+    return item
+
+
+def _ordering(value: str) -> str:
+    if value != "none":
+        raise ValueError("allowed: none (chat order comes with a later release)")
+    return value
+
+
+def _enrichment(value: bool) -> bool:  # noqa: FBT001 - the signature of a validator
+    if value:
+        raise ValueError("allowed: false (contacts come with a later release)")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class TenantDeclared(Section):
+    id: Name
+    api_keys_sha256: tuple[Sha256Hex, ...] = Field((), max_length=100, repr=False)
+
+
+class BrokerDeclared(Section):
+    """A gateway's REST side."""
+
+    id: Name
+    gateway: Annotated[str, one_of(BROKER_GATEWAYS)]
+    url: HttpUrl = Field(repr=False)
+    api_key: SecretStr | None = None
+    tenant_ids: tuple[Name, ...] = Field((), max_length=10_000)
+    timeout_s: float = Field(15, ge=1, le=120)
+
+
+class InstanceDeclared(Section):
+    """`gateway_instance` is the name the gateway uses; where it uses none, our id."""
+
+    id: Name
+    tenant_id: Name
+    gateway: Annotated[str, one_of(GATEWAYS)]
+    gateway_instance: str | None = Field(None, min_length=1, max_length=256)
+    broker: Name | None = None
+    ingest_secrets: tuple[Annotated[SecretStr, AfterValidator(_ingest_secret)], ...] = Field((), max_length=10)
+    ingest_verify_token: SecretStr | None = None
+
+    @property
+    def name_at_gateway(self) -> str:
+        return self.gateway_instance or self.id
+
+
+class WebhookDeclared(Section):
+    """`deadline_s` and `max_in_flight` None mean what `[delivery]` says."""
+
+    id: Name
+    tenant_id: Name
+    url: HttpUrl = Field(repr=False)
+    instance_ids: tuple[Name, ...] = Field((), max_length=100_000)
+    events: tuple[Annotated[str, AfterValidator(_event_filter)], ...] = Field((), max_length=100)
+    format: Literal["normalized", "raw"] = "normalized"
+    ordering: Annotated[str, AfterValidator(_ordering)] = "none"
+    deadline_s: float | None = Field(None, ge=1, le=30)
+    max_in_flight: int | None = Field(None, ge=1, le=1_000)
+    secrets: tuple[Annotated[SecretStr, AfterValidator(_signing_secret)], ...] = Field(min_length=1, max_length=10)
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_header)] = Field({}, max_length=50)
+    enrich_contact: Annotated[bool, AfterValidator(_enrichment)] = False

@@ -1,0 +1,145 @@
+"""What is wrong with the settings, in lines for people: `setting: value: what is allowed`. Never a secret, never a URL. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from worker.settings.model import Settings
+
+PREFIX = "WORKER_"
+HIDDEN = frozenset(
+    {"url", "secrets", "ingest_secrets", "ingest_verify_token", "headers", "api_key", "api_keys_sha256", "admin_key", "metrics_key"}
+)
+SHOWN_CHARS = 60
+
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP)|$)")
+
+Loc = tuple[int | str, ...]
+
+
+class _Place(NamedTuple):
+    """Where a fault lies: the class that holds the setting, and the setting itself where it is known."""
+
+    owner: type[BaseModel]
+    field: FieldInfo | None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """`WORKER_…` variables that mean nothing here; pydantic-settings alone would ignore them."""
+    known = known_variables()
+    faults = []
+    for name in sorted(environment):
+        if not name.upper().startswith(PREFIX) or name.upper() in known:
+            continue
+        near = get_close_matches(name.upper(), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "allowed: the settings in config/default.toml"
+        if _SERVICE_LINK.search(name):
+            hint += " (a Kubernetes service named worker sets such variables: enableServiceLinks: false)"
+        faults.append(f"{name}: unknown setting: {hint}")
+    return faults
+
+
+def known_variables() -> frozenset[str]:
+    names = {"WORKER_CONFIG"}
+    for name, field in Settings.model_fields.items():
+        section = _section(field)
+        if section is None:
+            names.add(PREFIX + name.upper())
+        else:
+            names.update(f"{PREFIX}{name}__{setting}".upper() for setting in section.model_fields)
+    return frozenset(names)
+
+
+def fault_lines(error: ValidationError, document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """One line per fault of a validation; what an unknown variable caused is left to `unknown_variables`."""
+    upper = {name.upper() for name in environment}
+    lines = []
+    for detail in error.errors(include_url=False, include_context=True):
+        loc = detail["loc"]
+        variable = PREFIX + "__".join(str(part) for part in loc[:2] if isinstance(part, str)).upper()
+        from_environment = variable in upper
+        if detail["type"] == "extra_forbidden" and from_environment:
+            continue
+        lines.append(f"{variable if from_environment else _dotted(loc, document)}: {_shown(detail)}: {_allowed(detail)}")
+    return lines
+
+
+def _dotted(loc: Loc, document: Mapping[str, Any]) -> str:
+    """`delivery.deadline_s`; a declared object by its id: `webhooks[crm].url`."""
+    text = ""
+    node: Any = document
+    for part in loc:
+        node = _step(node, part)
+        if isinstance(part, int):
+            text += f"[{node['id'] if isinstance(node, dict) and isinstance(node.get('id'), str) else part}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def _step(node: object, part: int | str) -> object:
+    if isinstance(node, dict):
+        return node.get(part)
+    if isinstance(node, list) and isinstance(part, int) and part < len(node):
+        return node[part]
+    return None
+
+
+def _shown(detail: ErrorDetails) -> str:
+    if detail["type"] == "missing":
+        return "missing"
+    if detail["type"] == "extra_forbidden":
+        return "unknown setting"
+    if HIDDEN.intersection(detail["loc"]):
+        return "(not shown)"
+    value = detail["input"]
+    if isinstance(value, dict | list | tuple):
+        return f"{len(value)} entries"
+    text = str(value)
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+
+
+def _allowed(detail: ErrorDetails) -> str:
+    place = _place(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        names = list(place.owner.model_fields)
+        return f"allowed: {', '.join(get_close_matches(str(detail['loc'][-1]), names) or names)}"
+    if detail["type"] == "value_error":
+        return detail["msg"].removeprefix("Value error, ")
+    allowed = range_text(place.field) if place.field is not None else None
+    return f"allowed: {allowed}" if allowed else detail["msg"][0].lower() + detail["msg"][1:]
+
+
+def range_text(field: FieldInfo) -> str | None:
+    """`1 to 30` for a bounded number, None for anything else."""
+    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
+    high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
+    return None if low is None or high is None else f"{low} to {high}"
+
+
+def _place(loc: Loc) -> _Place:
+    owner: type[BaseModel] = Settings
+    field: FieldInfo | None = None
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        if field is not None:
+            owner = _section(field) or owner
+        field = owner.model_fields.get(part)
+    return _Place(owner, field)
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of a nested section (not of a list of declared objects)."""
+    kind = field.annotation
+    for candidate in (kind, *get_args(kind)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
