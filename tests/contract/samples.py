@@ -1,0 +1,123 @@
+"""What the contract suites of the store speak in: short makers of events and deliveries, and one bounded way of waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import anyio
+
+from worker.client_registry.port import Granted, Leases, Membership
+from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
+from worker.event_integration.retry_queue import Claimed, Parking, RetryQueue, Room, Settlement, Want
+from worker.journal.port import Checkpoints, Journal, NewEvent
+
+T = TypeVar("T")
+
+SHARD = Shard(0)
+OTHER_SHARD = Shard(1)
+OWNER = OwnerId("owner")
+TENANT = TenantId("acme")
+HOOK = WebhookId("crm")
+LONG_S = 30.0
+"""A lease or a claim that does not end within the test."""
+SHORT_S = 0.15
+"""One that does."""
+
+
+class Store(Protocol):
+    """Both adapters, seen from a test."""
+
+    journal: Journal
+    checkpoints: Checkpoints
+    retry_queue: RetryQueue
+    room: Room
+    leases: Leases
+    membership: Membership
+
+
+def event(key: str, *, record: bytes = b"record", tenant: TenantId = TENANT, remembered: bool = True) -> NewEvent:
+    return NewEvent(event_key=EventKey(key), tenant_id=tenant, record=record, remembered=remembered)
+
+
+async def append(store: Store, *keys: str, shard: Shard = SHARD) -> list[Position]:
+    """One segment of events named by their keys; their records are their keys."""
+    answers = await store.journal.append(shard, [event(key, record=key.encode()) for key in keys])
+    return [answer.position for answer in answers]
+
+
+async def grant(store: Store, owner: str = OWNER, *, ttl_s: float = LONG_S, shard: Shard = SHARD) -> Token:
+    """The shard's lease, which must be free."""
+    answer = await store.leases.acquire(shard, OwnerId(owner), ttl_s=ttl_s, sole=False)
+    assert isinstance(answer, Granted), answer
+    return answer.token
+
+
+async def supersede(store: Store, shard: Shard = SHARD) -> Token:
+    """Takes the lease away from whoever holds it, as after a lost lease: the next token."""
+    answer = await store.leases.acquire(shard, OwnerId("the next owner"), ttl_s=LONG_S, sole=True)
+    assert isinstance(answer, Granted), answer
+    return answer.token
+
+
+def parking(
+    position: Position,
+    *,
+    key: str | None = None,
+    hook: WebhookId = HOOK,
+    chat: str | None = None,
+    attempts: int = 0,
+    due_in_s: float = 0.0,
+    claim_for_s: float | None = None,
+) -> Parking:
+    """A delivery of the event at `position`, named `event <position>` unless told otherwise."""
+    event_key = EventKey(key or f"event {position}")
+    return Parking(
+        delivery_id=delivery_id(event_key, hook),
+        event_key=event_key,
+        webhook_id=hook,
+        tenant_id=TENANT,
+        position=position,
+        record=f"record {event_key}".encode(),
+        attempts=attempts,
+        due_in_s=due_in_s,
+        chat=chat,
+        claim_for_s=claim_for_s,
+    )
+
+
+async def claim(store: Store, token: Token, *, count: int = 10, hook: WebhookId = HOOK, visible_after_s: float = LONG_S) -> list[Claimed]:
+    return await store.retry_queue.claim(SHARD, token, {hook: Want(count, visible_after_s)})
+
+
+async def claim_when_due(store: Store, token: Token, *, hook: WebhookId = HOOK, visible_after_s: float = LONG_S) -> Claimed:
+    """The next delivery, once the store's clock allows it."""
+
+    async def one() -> Claimed | None:
+        claimed = await claim(store, token, count=1, hook=hook, visible_after_s=visible_after_s)
+        return claimed[0] if claimed else None
+
+    return await eventually(one)
+
+
+def delivered(of: Claimed) -> Settlement:
+    return Settlement(claim=of.claim, delivery_id=of.delivery_id, event_key=of.event_key, webhook_id=of.webhook_id, delivered=True)
+
+
+async def settle(store: Store, settlement: Settlement) -> bool:
+    [was_its_claim] = await store.retry_queue.settle(SHARD, [settlement])
+    return was_its_claim
+
+
+def positions(claimed: list[Claimed]) -> list[Position]:
+    return [one.position for one in claimed]
+
+
+async def eventually(probe: Callable[[], Awaitable[T | None]], *, within_s: float = 5.0) -> T:
+    """Asks until the answer is not None and not False; what ends the wait is the store's clock, which tells nobody."""
+    with anyio.fail_after(within_s):
+        while True:
+            answer = await probe()
+            if answer is not None and answer is not False:
+                return answer
+            await anyio.sleep(0.005)  # noqa: TID251 - TTLs and due times end without telling anybody
