@@ -1,0 +1,196 @@
+"""The handler of a push, below HTTP: from its bytes to one of the answers of contract 3.
+
+Owns the order of the questions (whose, signed, room, readable, durable) and the one deadline over all of them,
+`ingest_durable`. Says "received" only after every event of the body is in the journal.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from worker.domain.catalog import Instance
+from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable
+from worker.domain.ids import InstanceId
+from worker.gateways.port import Gateway, Push
+from worker.ingest import reply
+from worker.ingest.door import Door, DoorState, Refusal
+from worker.ingest.preparation import Preparation, Prepared, Unverified
+from worker.ingest.reply import Reply
+from worker.ingest.segments import SegmentWriter, TooMuchAtOnce
+from worker.journal.group_commit import GroupCommitClosed, GroupCommitFull
+from worker.metrics import Metrics
+
+INGEST_DURABLE_S = 4.0
+"""`ingest_durable`: some gateways give up at 5 s."""
+OFF_LOOP_BYTES = 64 << 10
+OFF_LOOP_THREADS = 2
+CHALLENGING_GATEWAY = "cloud-api"
+MAX_FAULTS_LOGGED = 100
+
+log = structlog.get_logger("worker.ingest")
+
+
+@dataclass(slots=True)
+class Intake:
+    """Since the start. `events`, `duplicates`: of answers that said received; `refused`, `failed`: pushes told to come again or not."""
+
+    events: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    rejected: int = 0
+
+
+class Ingest:
+    """`accept` for each push, from any task, until the writer is closed."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        gateways: Mapping[str, Gateway],
+        writer: SegmentWriter,
+        door: Door,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._preparation = preparation
+        self._gateways = gateways
+        self._writer = writer
+        self._door = door
+        self._metrics = metrics
+        self._clock = clock
+        self._off_loop = anyio.CapacityLimiter(OFF_LOOP_THREADS)
+        self._intake = Intake()
+        self._faults_logged: set[tuple[str, str]] = set()
+
+    async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The answer to one push. Header names in lower case. Cancelling gives up what has not gone to the journal yet."""
+        started_s = self._clock()
+        module, instance = self._gateways.get(gateway), self._instance(gateway, instance_id)
+        if module is None or instance is None:
+            answer = reply.unknown_instance()
+        else:
+            try:
+                with anyio.fail_after(INGEST_DURABLE_S):
+                    answer = await self._answer(module, instance, Push(headers=headers, body=body))
+            except TimeoutError:
+                answer = reply.refused(Refusal.JOURNAL_UNAVAILABLE)
+            self._metrics.ingest_duration.record(self._clock() - started_s, gateway)
+        return self.finished(gateway if module is not None else "unknown", answer)
+
+    def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None:
+        """Meta's GET: its challenge back when it knows the instance's token, compared in constant time; None: this gateway asks nothing."""
+        if gateway != CHALLENGING_GATEWAY:
+            return None
+        instance = self._instance(gateway, instance_id)
+        if instance is None:
+            return self.finished(gateway, reply.unknown_instance())
+        token = instance.ingest_verify_token
+        knows = token is not None and hmac.compare_digest(query.get("hub.verify_token", "").encode(), token.encode())
+        if not knows or query.get("hub.mode") != "subscribe":
+            return self.finished(gateway, reply.challenge_failed())
+        return self.finished(gateway, reply.challenge_met(query.get("hub.challenge", "")))
+
+    def finished(self, gateway: str, answer: Reply) -> Reply:
+        """Counts an answer, and tells the client to go elsewhere while the worker leaves. Also for answers given before `accept`."""
+        self._metrics.ingest_requests.add(gateway, answer.code)
+        if answer.status == 503:  # noqa: PLR2004 -- the one status that says "again"
+            self._intake.refused += 1
+        elif not answer.is_accepted:
+            self._intake.rejected += 1
+        if self._door.state is DoorState.OPEN:
+            return answer
+        return _closing(answer)
+
+    def statistics(self) -> dict[str, object]:
+        intake = self._intake
+        return {
+            "events": intake.events,
+            "duplicates": intake.duplicates,
+            "refused": intake.refused,
+            "rejected": intake.rejected,
+            "door": self._door.statistics(),
+            "appends": self._writer.statistics(),
+        }
+
+    def _instance(self, gateway: str, instance_id: str) -> Instance | None:
+        instance = self._preparation.catalog.instances.get(InstanceId(instance_id))
+        return instance if instance is not None and instance.gateway == gateway else None
+
+    async def _answer(self, module: Gateway, instance: Instance, push: Push) -> Reply:
+        if len(push.body) > OFF_LOOP_BYTES:
+            # Abandoned at the deadline: it is pure, and its thread ends by itself (time linear in the body).
+            prepared = await anyio.to_thread.run_sync(
+                self._preparation.prepare, module, instance, push, limiter=self._off_loop, abandon_on_cancel=True
+            )
+        else:
+            prepared = self._preparation.prepare(module, instance, push)
+        if isinstance(prepared, Unverified):
+            self._note_fault(instance.gateway, prepared.fault)
+            return reply.bad_signature()
+        if isinstance(prepared, MalformedEvent):
+            return reply.malformed(prepared.field, prepared.why)
+        if (why := self._door.refused(instance.tenant_id)) is not None:
+            return reply.refused(why)
+        return await self._append(module, instance, prepared)
+
+    async def _append(self, module: Gateway, instance: Instance, prepared: Prepared) -> Reply:
+        items = prepared.items
+        self._door.count(instance.tenant_id, len(items), sum([len(event.record) for _, event in items]))
+        try:
+            appended = await self._writer.append_each(items)
+        except TooMuchAtOnce as exc:
+            return reply.too_large(str(exc))
+        except StoreFull:
+            return reply.refused(Refusal.JOURNAL_FULL)
+        except GroupCommitClosed:
+            return reply.refused(Refusal.DRAINING)
+        except (StoreUnavailable, GroupCommitFull):
+            return reply.refused(Refusal.JOURNAL_UNAVAILABLE)
+        duplicates = sum([one.duplicate for one in appended])
+        self._count(instance, prepared, [one.duplicate for one in appended])
+        return reply.accepted(module.ACCEPTED_STATUS, len(items) - duplicates, duplicates)
+
+    def _count(self, instance: Instance, prepared: Prepared, duplicate: list[bool]) -> None:
+        metrics, tenant = self._metrics, instance.tenant_id
+        duplicates = sum(duplicate)
+        self._intake.events += len(duplicate) - duplicates
+        self._intake.duplicates += duplicates
+        for event_type, again in zip(prepared.types, duplicate, strict=True):
+            if not again:
+                metrics.ingest_events.add(tenant, event_type.value)
+        if duplicates:
+            metrics.ingest_duplicates.add(tenant, amount=duplicates)
+        if prepared.misnamed:
+            metrics.ingest_misnamed.add(tenant, amount=prepared.misnamed)
+        if prepared.fault is not None:
+            metrics.ingest_undecodable.add(instance.gateway)
+            self._note_fault(instance.gateway, prepared.fault)
+
+    def _note_fault(self, gateway: str, fault: Exception | None) -> None:
+        """Once for each kind of fault: a gateway that sends the same again a million times must not fill the log."""
+        if fault is None or len(self._faults_logged) >= MAX_FAULTS_LOGGED:
+            return
+        kind = (gateway, _where(fault))
+        if kind not in self._faults_logged:
+            self._faults_logged.add(kind)
+            log.error("gateway_module_failed", gateway=gateway, cause=kind[1], next_step="report it; the events are kept whole")
+
+
+def _where(fault: Exception) -> str:
+    """Type and line; never the message, which may quote the payload."""
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
+    return type(fault).__name__ + place
+
+
+def _closing(answer: Reply) -> Reply:
+    headers = {**answer.headers, "Connection": "close"}
+    return Reply(status=answer.status, body=answer.body, code=answer.code, content_type=answer.content_type, headers=headers)

@@ -1,0 +1,116 @@
+"""From a push to records: verify, decode, find whose each event is, encode. Pure but for the stamps; may run off the loop.
+
+A fault in a gateway's module costs nobody an event: the body is kept whole as `unknown/undecodable` under the path's instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+
+from worker.domain.catalog import Catalog, Instance
+from worker.domain.errors import MalformedEvent
+from worker.domain.event import Event, EventType
+from worker.domain.ids import EventKey, Shard, shard_of
+from worker.domain.record import encode, is_json
+from worker.gateways.port import JSON, Decoded, Gateway, Push, finish
+from worker.gateways.redaction import redacted
+from worker.journal.port import NewEvent
+
+TRANSPORT = "webhook"
+OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamps:
+    """What is not pure: the wall clock as RFC 3339, and keys for events without identity."""
+
+    received_at: Callable[[], str]
+    fresh_key: Callable[[], EventKey]
+
+
+class Prepared(NamedTuple):
+    """Ready to append. `types[i]` is of `items[i]`; `misnamed` events name an instance nobody registered."""
+
+    items: list[tuple[Shard, NewEvent]]
+    types: list[EventType]
+    misnamed: int
+    fault: Exception | None
+
+
+class Unverified(NamedTuple):
+    """The push is not signed as its instance wants. `fault`: the check itself failed, which counts as unsigned."""
+
+    fault: Exception | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """Everything a push is measured against; the same for all pushes until the catalog changes."""
+
+    catalog: Catalog
+    shards: int
+    stamps: Stamps = field(repr=False)
+
+    def prepare(self, gateway: Gateway, instance: Instance, push: Push) -> Prepared | Unverified | MalformedEvent:
+        """The events of the push, in the body's order, each under its instance."""
+        if instance.ingest_secrets:
+            try:
+                is_signed = gateway.verify(push, instance.ingest_secrets)
+            except Exception as exc:  # noqa: BLE001 -- a fault in the check must never let a push in
+                return Unverified(exc)
+            if not is_signed:
+                return Unverified(None)
+        try:
+            decoded = gateway.decode(push)
+            return self._encoded(decoded, instance)
+        except MalformedEvent as exc:
+            return exc
+        except Exception as exc:  # noqa: BLE001 -- a fault in a gateway's module must not cost the event
+            return self._encoded([_whole(push)], instance)._replace(fault=exc)
+
+    def _encoded(self, decoded: list[Decoded], path_instance: Instance) -> Prepared:
+        received_at = self.stamps.received_at()
+        prepared = Prepared([], [], 0, None)
+        misnamed = 0
+        for one in decoded:
+            instance = self._owner(one, path_instance)
+            if instance is None:
+                instance = path_instance
+                misnamed += 1
+            event = finish(one, instance, received_at, TRANSPORT, self.stamps.fresh_key)
+            prepared.items.append((shard_of(instance.id, self.shards), _new(event)))
+            prepared.types.append(event.type)
+        return prepared._replace(misnamed=misnamed)
+
+    def _owner(self, decoded: Decoded, path_instance: Instance) -> Instance | None:
+        """The instance that the body names, among those of the path's tenant and gateway; the path's where it names none."""
+        name = decoded.gateway_instance
+        if name is None or name == path_instance.gateway_instance:
+            return path_instance
+        return self.catalog.named(path_instance.tenant_id, path_instance.gateway, name)
+
+
+def _new(event: Event) -> NewEvent:
+    return NewEvent(event_key=event.event_key, tenant_id=event.tenant_id, record=encode(event), remembered=event.remembered)
+
+
+def _whole(push: Push) -> Decoded:
+    """The body as one event, its secrets overwritten; called JSON only where it is (a record embeds it unread)."""
+    content_type = push.headers.get("content-type", "")
+    if _holds_json(push.body):
+        content_type = JSON
+    elif not content_type.isascii() or not content_type or is_json(content_type):
+        content_type = OCTETS
+    return Decoded(type=EventType.UNKNOWN, subtype="undecodable", raw=redacted(push.body), raw_content_type=content_type)
+
+
+def _holds_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
