@@ -28,12 +28,18 @@ SHORT_S = 0.15
 class Store(Protocol):
     """Both adapters, seen from a test."""
 
-    journal: Journal
-    checkpoints: Checkpoints
-    retry_queue: RetryQueue
-    room: Room
-    leases: Leases
-    membership: Membership
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+    @property
+    def retry_queue(self) -> RetryQueue: ...
+    @property
+    def room(self) -> Room: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def membership(self) -> Membership: ...
 
 
 def event(key: str, *, record: bytes = b"record", tenant: TenantId = TENANT, remembered: bool = True) -> NewEvent:
