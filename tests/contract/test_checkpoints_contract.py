@@ -55,6 +55,16 @@ async def test_the_tail_is_the_position_that_the_next_event_gets(store: Store) -
     assert [tail] == await append(store, "c")
 
 
+async def test_a_checkpoint_answers_the_tail(store: Store) -> None:
+    """So the owner knows how far behind it is without another call."""
+    token = await grant(store)
+    await append(store, "a", "b")
+    first = Checkpoint(shard=SHARD, token=token, number=1, prefix=Position(2))
+    assert await store.checkpoints.save(first) == 3
+    await append(store, "c")
+    assert await store.checkpoints.save(first) == 4
+
+
 async def test_what_was_saved_is_what_the_next_tenure_starts_from(store: Store) -> None:
     token = await grant(store)
     await append(store, "a", "b", "c", "d")

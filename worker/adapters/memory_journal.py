@@ -102,10 +102,13 @@ class MemoryCheckpoints:
         await self._faults.answered("load")
         return Progress(prefix=state.prefix, done=frozenset(state.done), tail=state.next_position)
 
-    async def save(self, checkpoint: Checkpoint) -> None:
+    async def save(self, checkpoint: Checkpoint) -> Position:
         await self._faults.reach("checkpoint")
-        self._save(self._shards[checkpoint.shard], checkpoint)
+        state = self._shards[checkpoint.shard]
+        self._save(state, checkpoint)
+        tail = state.next_position
         await self._faults.answered("checkpoint")
+        return tail
 
     def _save(self, state: MemoryShard, checkpoint: Checkpoint) -> None:
         state.guard(checkpoint.token)
