@@ -16,6 +16,10 @@ class MalformedEvent(WorkerError):
         self.why = why
 
 
+class CorruptRecord(WorkerError):
+    """Raised when bytes from the store are not a record that this version can read; the event becomes a dead letter."""
+
+
 class StoreUnavailable(WorkerError):
     """Raised when the store did not answer in time or refused the connection; whether the write happened is unknown."""
 

@@ -8,6 +8,8 @@ from enum import StrEnum
 from worker.domain.ids import EventKey, InstanceId, TenantId
 
 SCHEMA = 1
+STATUS_RANKS = {"failed": -1, "sent": 1, "delivered": 2, "read": 3, "played": 4}
+"""How far a message got; a lower rank after a higher one is old news. Other statuses have no rank."""
 
 
 class EventType(StrEnum):
