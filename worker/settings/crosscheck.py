@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
+from worker.gateways import DEFAULT_SECRETS
 from worker.settings.model import Settings
 
 PLATFORM_VARIABLES = {
@@ -85,6 +86,8 @@ def _instances(settings: Settings) -> Iterator[str]:
             yield f"{where}.tenant_id: {instance.tenant_id}: allowed: a declared tenant{_names(tenants)}"
         if instance.broker is not None and instance.broker not in brokers:
             yield f"{where}.broker: {instance.broker}: allowed: a declared broker{_names(brokers)}"
+        if any(s.get_secret_value() in DEFAULT_SECRETS[instance.gateway] for s in instance.ingest_secrets):
+            yield f"{where}.ingest_secrets: (not shown): allowed: secrets of your own; one of these is a published default"
 
 
 def _webhooks(settings: Settings) -> Iterator[str]:

@@ -12,13 +12,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from worker.domain.event import EventType
+from worker.gateways import GATEWAYS
 from worker.settings.sections import Section
 
-GATEWAYS = ("cloud-api", "generic", "waha")
 BROKER_GATEWAYS = ("baileys", "evolution", "waha", "wuzapi")
-
-PUBLISHED_SECRETS = frozenset({"secret", "change-me", "changeme", "your-secret", "your-secret-key", "429683C4C977415CAAFCCE10F7D57E11"})
-"""Defaults that gateways ship with or print in their manuals: known to everybody, so they verify nothing."""
 
 SIGNING_KEY_BYTES = range(24, 65)
 """Standard Webhooks: a symmetric secret holds 24 to 64 random bytes."""
@@ -67,8 +64,6 @@ def _signing_secret(value: SecretStr) -> SecretStr:
 
 
 def _ingest_secret(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() in PUBLISHED_SECRETS:
-        raise ValueError("allowed: a secret of your own; this one is a gateway's published default")
     if not value.get_secret_value():
         raise ValueError("allowed: anything but an empty secret")
     return value
@@ -126,7 +121,7 @@ class InstanceDeclared(Section):
 
     id: Name
     tenant_id: Name
-    gateway: Annotated[str, one_of(GATEWAYS)]
+    gateway: Annotated[str, one_of(sorted(GATEWAYS))]
     gateway_instance: str | None = Field(None, min_length=1, max_length=256)
     broker: Name | None = None
     ingest_secrets: tuple[Annotated[SecretStr, AfterValidator(_ingest_secret)], ...] = Field((), max_length=10)

@@ -38,7 +38,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     for name in sorted(environment):
         if not name.upper().startswith(PREFIX) or name.upper() in known:
             continue
-        near = get_close_matches(name.upper(), known, n=1)
+        near = get_close_matches(name.upper(), known, n=1, cutoff=0.75)
         hint = f"did you mean {near[0]}?" if near else "allowed: the settings in config/default.toml"
         if _SERVICE_LINK.search(name):
             hint += " (a Kubernetes service named worker sets such variables: enableServiceLinks: false)"
@@ -49,11 +49,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 def known_variables() -> frozenset[str]:
     names = {"WORKER_CONFIG"}
     for name, field in Settings.model_fields.items():
-        section = _section(field)
-        if section is None:
-            names.add(PREFIX + name.upper())
-        else:
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
             names.update(f"{PREFIX}{name}__{setting}".upper() for setting in section.model_fields)
+        else:
+            names.add(PREFIX + name.upper())
     return frozenset(names)
 
 
@@ -137,7 +137,7 @@ def _place(loc: Loc) -> _Place:
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a nested section (not of a list of declared objects)."""
+    """The class of a nested section, or of the objects in a list."""
     kind = field.annotation
     for candidate in (kind, *get_args(kind)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):

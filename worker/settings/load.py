@@ -17,7 +17,7 @@ from worker.settings.model import Settings
 
 
 def load() -> Settings:
-    """Reads `WORKER_…` variables and the file named by `WORKER_CONFIG`. Raises `ConfigurationError` with every fault found, secrets never shown."""
+    """Reads `WORKER_…` variables and the file named by `WORKER_CONFIG`; raises `ConfigurationError` with every fault, no secret shown."""
     environment = dict(os.environ)
     document = _document(environment.get("WORKER_CONFIG"))
     faults = unknown_variables(environment)

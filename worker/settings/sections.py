@@ -151,9 +151,9 @@ class DeliverySettings(Section):
 class ShutdownSettings(Section):
     """`budget_s` None means `stop_timeout_s` − 10; ask `seconds` for the answer."""
 
-    stop_timeout_s: float = Field(120, ge=15, le=86_400, description="what the platform gives between SIGTERM and SIGKILL, seconds")
+    stop_timeout_s: float = Field(120, ge=11, le=86_400, description="what the platform gives between SIGTERM and SIGKILL, seconds")
     budget_s: float | None = Field(
-        None, ge=3, le=86_390, description="what we take of it, from the first signal, seconds; unset: stop_timeout_s − 10"
+        None, ge=1, le=86_400, description="what we take of it, from the first signal, seconds; unset: stop_timeout_s − 10"
     )
 
     @property
