@@ -18,8 +18,6 @@ connection back to the pool, and the sweep closes what has not ended after 1 s.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 import ssl
 from collections import deque
@@ -33,6 +31,7 @@ import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 
+from worker.adapters.http_failures import ForbiddenAddress, explain
 from worker.domain.deadline import Deadline
 from worker.event_integration.transport import Answer, Cause, Failure, Request, Stage
 
@@ -94,18 +93,19 @@ class AiohttpTransport:
         attempt = _Attempt(deadline.at_s)
         _current.set(attempt)
         self._watch(attempt)
+        response = None
         try:
             response = await self._session.post(request.url, data=request.body, headers=request.headers, allow_redirects=False)
         except BaseException as exc:
-            attempt.abort()
             if attempt.took_back_its_cancellation():
                 return attempt.failure(Cause.TIMEOUT, f"{deadline.name} passed")
             if not isinstance(exc, Exception):
                 raise
-            cause, detail = _explain(exc, attempt)
-            return attempt.failure(cause, detail)
+            return attempt.failed(exc)
         finally:
             self._under_way.discard(attempt)
+            if response is None:
+                attempt.abort()
         attempt.took_back_its_cancellation()
         self._drain(response)
         return Answer(
@@ -180,11 +180,9 @@ class AiohttpTransport:
         family, kind, protocol, _, address = addr_info
         attempt = _current.get()
         if self._guard is not None and not self._guard(address[0]):
-            attempt.has_met_guard = True
-            raise PermissionError(errno.EACCES, "forbidden destination")
+            raise ForbiddenAddress
         made = socket.socket(family, kind, protocol)
-        if attempt.socket_s is None:
-            attempt.socket_s = perf_counter()
+        attempt.connects(perf_counter())
         return made
 
 
@@ -207,7 +205,7 @@ class _Attempt:
     """
 
     __slots__ = (
-        "_cancelling", "_task", "began_s", "connected_s", "deadline_s", "handshake_s", "has_expired", "has_met_guard", "socket_s", "transport",
+        "_cancelling", "_expired_in", "_task", "began_s", "connected_s", "deadline_s", "handshake_s", "has_expired", "socket_s", "transport",
     )  # fmt: skip
 
     def __init__(self, deadline_s: float) -> None:
@@ -222,12 +220,19 @@ class _Attempt:
         self.connected_s: float | None = None
         self.transport: asyncio.Transport | None = None
         self.has_expired = False
-        self.has_met_guard = False
+        self._expired_in: Stage | None = None
+
+    def connects(self, now_s: float) -> None:
+        """A socket was made; a second one (the next address of the host) connects anew, whatever the first had reached."""
+        self.handshake_s = None
+        if self.socket_s is None:
+            self.socket_s = now_s
 
     def expire(self) -> None:
-        """Cancels the await inside `deliver`, once."""
+        """Cancels the await inside `deliver`, once, and notes where it was: what follows tears the evidence down."""
         if not self.has_expired:
             self.has_expired = True
+            self._expired_in = self.stage()
             self._task.cancel()
 
     def took_back_its_cancellation(self) -> bool:
@@ -265,8 +270,15 @@ class _Attempt:
         return phases
 
     def failure(self, cause: Cause, detail: str) -> Failure:
-        stage = self.stage()
+        stage = self._expired_in or self.stage()
         return Failure(stage=stage, cause=cause, detail=detail, phases_s=self.phases_s(stage))
+
+    def failed(self, exc: Exception) -> Failure:
+        cause, detail = explain(exc)
+        if cause is Cause.FORBIDDEN and self.socket_s is not None:
+            # The last of several addresses was forbidden, another was allowed and failed: that one may work tomorrow.
+            cause = Cause.REFUSED
+        return self.failure(cause, detail)
 
 
 _current: ContextVar[_Attempt] = ContextVar("attempt")
@@ -274,7 +286,14 @@ _current: ContextVar[_Attempt] = ContextVar("attempt")
 
 
 class _Connector(aiohttp.TCPConnector):
-    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
+    """Tells an attempt when it has its connection."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's signature; it never times out here)
+    ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         attempt = _current.get()
         attempt.connected_s = perf_counter()
@@ -283,11 +302,19 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _TlsContext(ssl.SSLContext):
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+    """Tells an attempt when its handshake begins: asyncio and uvloop ask for the TLS object at that moment."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 (the standard library's signature)
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
         attempt = _current.get()
-        if attempt.handshake_s is None:
-            attempt.handshake_s = perf_counter()
-        return super().wrap_bio(*args, **kwargs)
+        attempt.handshake_s = perf_counter()
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 class _BoundedResolver(AbstractResolver):
@@ -309,54 +336,3 @@ def _abort(response: aiohttp.ClientResponse) -> None:
     if response.connection is not None and response.connection.transport is not None:
         response.connection.transport.abort()
     response.close()
-
-
-def _explain(exc: Exception, attempt: _Attempt) -> tuple[Cause, str]:
-    """aiohttp's exceptions in our words. Their own texts are left out: they hold the URL."""
-    match exc:
-        case aiohttp.ClientConnectorDNSError():
-            return Cause.DNS, str(exc.os_error.args[-1]) if exc.os_error.args else "look-up failed"
-        case aiohttp.ClientConnectorError() if attempt.has_met_guard and attempt.socket_s is None:
-            return Cause.FORBIDDEN, "the address is not allowed as a destination"
-        case aiohttp.ClientConnectorCertificateError():
-            return Cause.TLS, _tls_detail(exc.certificate_error)
-        case aiohttp.ClientConnectorSSLError():
-            return Cause.TLS, _tls_detail(exc.os_error)
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
-            return Cause.INVALID_URL, type(exc).__name__
-        case aiohttp.ClientResponseError():
-            return Cause.PROTOCOL, "not an HTTP response, or its header is too large"
-        case aiohttp.ServerDisconnectedError():
-            return Cause.RESET, "the connection was closed before the status line"
-        case OSError():
-            return _explain_os_error(exc)
-        case aiohttp.ClientConnectionError():
-            return Cause.RESET, "the connection was closed"
-        case _:
-            return Cause.INTERNAL, type(exc).__name__
-
-
-def _explain_os_error(exc: OSError) -> tuple[Cause, str]:
-    cause = exc.__cause__ or exc
-    if isinstance(cause, ssl.SSLError):
-        return Cause.TLS, _tls_detail(cause)
-    number = exc.errno
-    detail = os.strerror(number) if number else type(exc).__name__
-    if number in _OUT_OF_RESOURCES:
-        return Cause.INTERNAL, detail
-    if number == errno.ETIMEDOUT:
-        return Cause.TIMEOUT, detail
-    if number in _BROKEN or number is None:
-        return Cause.RESET, detail
-    return Cause.REFUSED, detail
-
-
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-_BROKEN = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN})
-
-
-def _tls_detail(exc: BaseException) -> str:
-    """The reason without the host name that OpenSSL appends."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return exc.verify_message.split(",")[0]
-    return getattr(exc, "reason", None) or type(exc).__name__

@@ -65,15 +65,15 @@ class SlotResult(StrEnum):
 class Slot:
     """One attempt under way; opaque to the caller, to be given back to `end` exactly once."""
 
-    __slots__ = ("_health", "_is_open", "_is_probe", "_is_retry", "_is_slow", "_started_s")
+    __slots__ = ("health", "is_open", "is_probe", "is_retry", "is_slow", "started_s")
 
     def __init__(self, health: _Health, started_s: float, *, retry: bool, probe: bool) -> None:
-        self._health = health
-        self._started_s = started_s
-        self._is_retry = retry
-        self._is_probe = probe
-        self._is_slow = False
-        self._is_open = True
+        self.health = health
+        self.started_s = started_s
+        self.is_retry = retry
+        self.is_probe = probe
+        self.is_slow = False
+        self.is_open = True
 
 
 class Bulkheads:
@@ -129,23 +129,23 @@ class Bulkheads:
         return slot
 
     def end(self, slot: Slot, result: SlotResult, now_s: float) -> None:
-        assert slot._is_open, "a slot ends once"
-        slot._is_open = False
+        assert slot.is_open, "a slot ends once"
+        slot.is_open = False
         self._now_s = now_s
-        health = slot._health
+        health = slot.health
         was_at_limit = health.in_flight >= health.limit
         self._recent.pop(slot, None)
-        self._count(health, attempts=-1, retries=-1 if slot._is_retry else 0)
-        if slot._is_slow:
+        self._count(health, attempts=-1, retries=-1 if slot.is_retry else 0)
+        if slot.is_slow:
             health.slow -= 1
         if result is SlotResult.ANSWERED_OK:
             health.answered(at_limit=was_at_limit)
-            health.circuit.answered(probe=slot._is_probe)
+            health.circuit.answered(probe=slot.is_probe)
         elif result is SlotResult.FAILED:
             health.failed()
-            health.circuit.failed(now_s, probe=slot._is_probe)
+            health.circuit.failed(now_s, probe=slot.is_probe)
         else:
-            health.circuit.cancelled(probe=slot._is_probe)
+            health.circuit.cancelled(probe=slot.is_probe)
         self._reclassify(health)
 
     def sweep(self, now_s: float) -> None:
@@ -153,12 +153,12 @@ class Bulkheads:
         self._now_s = now_s
         while self._recent:
             slot = next(iter(self._recent))
-            if now_s - slot._started_s <= SUSPECT_AFTER_S:
+            if now_s - slot.started_s <= SUSPECT_AFTER_S:
                 break
             del self._recent[slot]
-            slot._is_slow = True
-            slot._health.slow += 1
-            self._reclassify(slot._health)
+            slot.is_slow = True
+            slot.health.slow += 1
+            self._reclassify(slot.health)
         oldest = next(iter(self._webhooks.values()), None)
         if oldest is not None and oldest.in_flight == 0 and now_s - oldest.used_s > FORGET_AFTER_S:
             del self._webhooks[oldest.webhook_id]

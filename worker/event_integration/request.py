@@ -1,0 +1,92 @@
+"""What one attempt sends: the body in the webhook's format and the headers of contract 4. Pure.
+
+Everything that is the same for all of a webhook's requests is prepared once. Names that come from outside (instances,
+subtypes, content types) are percent-encoded where a header could not hold them, so that none can end a header and begin another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import quote
+
+from worker.domain.catalog import Webhook
+from worker.domain.ids import DeliveryId, Token
+from worker.domain.record import Record, normalized_body, raw_body
+from worker.event_integration.signing import Signer
+from worker.event_integration.transport import Request
+
+USER_AGENT = "whatsapp-event-worker"
+MAX_VALUE_CHARACTERS = 1024
+_OURS = frozenset(
+    {
+        "connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+        "webhook-id", "webhook-timestamp", "webhook-signature", "x-whatsapp-tenant", "x-whatsapp-instance", "x-whatsapp-event",
+        "x-delivery-attempt", "x-fencing-token",
+    }
+)  # fmt: skip
+"""Headers that a webhook may not set: its framing is the transport's, its facts are the worker's."""
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110, 5.6.2: a token."""
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_PLAIN = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""What `quote` leaves alone beside letters and digits: all of printable ASCII but `%`, so that nothing is encoded ambiguously."""
+
+
+class InvalidHeader(ValueError):
+    """Raised when a webhook's own header cannot be sent. The message holds its name, never its value."""
+
+
+class PreparedWebhook:
+    """A webhook ready to build requests from. Immutable, may be used from several threads; `repr` shows the webhook's id."""
+
+    __slots__ = ("_headers", "_is_raw", "_signer", "webhook")
+
+    def __init__(self, webhook: Webhook) -> None:
+        """Raises `InvalidSecret` and `InvalidHeader`: make one of each webhook when the configuration is read."""
+        check_headers(webhook.headers)
+        self.webhook = webhook
+        self._signer = Signer(webhook.secrets)
+        self._is_raw = webhook.format == "raw"
+        self._headers = {"user-agent": USER_AGENT, **{name.lower(): value for name, value in webhook.headers.items()}}
+
+    def request(self, record: Record, delivery_id: DeliveryId, attempt: int, token: Token, wall_now_s: float) -> Request:
+        """The attempt's request; `attempt` counts from 1, `wall_now_s` is stamped (whole seconds) and signed."""
+        if self._is_raw:
+            body, content_type = raw_body(record)
+        else:
+            body, content_type = normalized_body(record), "application/json"
+        timestamp_s = int(wall_now_s)
+        headers = self._headers.copy()
+        headers["content-type"] = header_safe(content_type)
+        headers["webhook-id"] = delivery_id
+        headers["webhook-timestamp"] = str(timestamp_s)
+        if len(self._signer):
+            headers["webhook-signature"] = self._signer.signature_header(delivery_id, timestamp_s, body)
+        headers["x-whatsapp-tenant"] = header_safe(record.tenant_id)
+        headers["x-whatsapp-instance"] = header_safe(record.instance_id)
+        headers["x-whatsapp-event"] = header_safe(record.type if record.subtype is None else f"{record.type}/{record.subtype}")
+        headers["x-delivery-attempt"] = str(attempt)
+        headers["x-fencing-token"] = str(token)
+        return Request(url=self.webhook.url, headers=headers, body=body)
+
+    def __repr__(self) -> str:
+        return f"<PreparedWebhook {self.webhook.id}>"
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raises `InvalidHeader` for the first that cannot be sent or is the worker's own to set."""
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise InvalidHeader(f"header {name!r}: a name is made of letters, digits and !#$%&'*+-.^_`|~")
+        if name.lower() in _OURS:
+            raise InvalidHeader(f"header {name!r} is set by the worker; choose another name")
+        if not _VALUE.fullmatch(value) or len(value) > 8 * MAX_VALUE_CHARACTERS:
+            raise InvalidHeader(f"header {name!r}: a value is printable ASCII, at most {8 * MAX_VALUE_CHARACTERS} characters")
+
+
+@lru_cache(maxsize=4096)
+def header_safe(text: str) -> str:
+    """`text`, percent-encoded (UTF-8) where it is not printable ASCII, cut to 1 024 characters; ordinary ids stay as they are."""
+    return quote(text, safe=_PLAIN, errors="replace")[:MAX_VALUE_CHARACTERS].strip()
