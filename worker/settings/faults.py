@@ -38,8 +38,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     for name in sorted(environment):
         if not name.upper().startswith(PREFIX) or name.upper() in known:
             continue
-        near = get_close_matches(name.upper(), known, n=1, cutoff=0.75)
-        hint = f"did you mean {near[0]}?" if near else "allowed: the settings in config/default.toml"
+        near = get_close_matches(name.upper().removeprefix(PREFIX), [k.removeprefix(PREFIX) for k in known], n=1)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "allowed: the settings in config/default.toml"
         if _SERVICE_LINK.search(name):
             hint += " (a Kubernetes service named worker sets such variables: enableServiceLinks: false)"
         faults.append(f"{name}: unknown setting: {hint}")
