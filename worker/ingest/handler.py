@@ -6,7 +6,6 @@ Owns the order of the questions (whose, signed, room, readable, durable) and the
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import structlog
 from worker.domain.catalog import Instance
 from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable
 from worker.domain.ids import InstanceId
+from worker.gateways import cloud_api
 from worker.gateways.port import Gateway, Push
 from worker.ingest import reply
 from worker.ingest.door import Door, DoorState, Refusal
@@ -38,7 +38,7 @@ log = structlog.get_logger("worker.ingest")
 
 @dataclass(slots=True)
 class Intake:
-    """Since the start. `events`, `duplicates`: of answers that said received; `refused`, `failed`: pushes told to come again or not."""
+    """Since the start. `events`, `duplicates`: of pushes received; `refused`: pushes told to come again; `rejected`: those that may not."""
 
     events: int = 0
     duplicates: int = 0
@@ -90,11 +90,8 @@ class Ingest:
         instance = self._instance(gateway, instance_id)
         if instance is None:
             return self.finished(gateway, reply.unknown_instance())
-        token = instance.ingest_verify_token
-        knows = token is not None and hmac.compare_digest(query.get("hub.verify_token", "").encode(), token.encode())
-        if not knows or query.get("hub.mode") != "subscribe":
-            return self.finished(gateway, reply.challenge_failed())
-        return self.finished(gateway, reply.challenge_met(query.get("hub.challenge", "")))
+        met = cloud_api.challenge(query, instance.ingest_verify_token or "")
+        return self.finished(gateway, reply.challenge_failed() if met is None else reply.challenge_met(met))
 
     def finished(self, gateway: str, answer: Reply) -> Reply:
         """Counts an answer, and tells the client to go elsewhere while the worker leaves. Also for answers given before `accept`."""

@@ -77,8 +77,6 @@ class GroupCommit(Generic[T, R]):
 
     def has_room(self, items: int, size_bytes: int) -> bool:
         """Whether `items` of together `size_bytes` would be taken now. Anything is taken when nothing else is held."""
-        if self._closed:
-            return False
         held = len(self._waiting) + self._busy
         if held == 0:
             return items <= self._limits.capacity_items
