@@ -1,0 +1,39 @@
+"""A gateway's side of ingest: posts bodies to an ingest address, as the demo and `simulate` do. Nothing is retried here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+PUSH_TIMEOUT_S = 5.0
+"""What the less patient gateways wait."""
+
+
+@asynccontextmanager
+async def pushing(*, connections: int = 8) -> AsyncIterator[HttpPush]:
+    """A client with at most `connections` connections; closed at the end."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        timeout=aiohttp.ClientTimeout(total=PUSH_TIMEOUT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+        yield HttpPush(session)
+
+
+class HttpPush:
+    """One POST at a time per call; calls may run beside each other."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> int | None:
+        """The answer's status; None when there was none (refused, broken, or nothing within 5 s: whether it arrived is unknown)."""
+        try:
+            asked = {"content-type": "application/json", **(headers or {})}
+            async with self._session.post(url, data=body, headers=asked, allow_redirects=False) as answer:
+                await answer.read()
+                return answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
