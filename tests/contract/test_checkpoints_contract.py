@@ -107,6 +107,14 @@ async def test_facts_that_the_prefix_has_passed_are_forgotten_when_named(store: 
     assert progress == Progress(prefix=Position(3), done=frozenset({part(3)}), tail=Position(4))
 
 
+async def test_facts_that_the_prefix_has_passed_are_not_loaded_even_when_nobody_named_them(store: Store) -> None:
+    token = await grant(store)
+    await append(store, "a", "b", "c")
+    await save(store, token, 1, 1, done=(whole(2),))
+    await save(store, token, 2, 3)
+    assert (await store.checkpoints.load(SHARD, token)).done == frozenset()
+
+
 async def test_a_fact_beyond_the_prefix_is_not_forgotten_even_when_named(store: Store) -> None:
     """A zombie's idea of what lies behind may be wrong; the script compares with the prefix that is stored."""
     token = await grant(store)

@@ -100,7 +100,8 @@ class MemoryCheckpoints:
         state.guard(token)
         state.recount_waiting()
         await self._faults.answered("load")
-        return Progress(prefix=state.prefix, done=frozenset(state.done), tail=state.next_position)
+        done = frozenset(fact for fact in state.done if fact.position >= state.prefix)
+        return Progress(prefix=state.prefix, done=done, tail=state.next_position)
 
     async def save(self, checkpoint: Checkpoint) -> Position:
         await self._faults.reach("checkpoint")

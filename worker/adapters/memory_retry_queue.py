@@ -110,6 +110,7 @@ def _park(state: MemoryShard, item: Parking, now_s: float) -> Parked:
     if delivery is None:
         delivery = _delivery_of(item, now_s)
         state.enqueue(delivery)
+    delivery.attempts = max(delivery.attempts, item.attempts)
     if item.dead is not None:
         _bury(state, delivery, item.dead, item.error, now_s)
         return Parked(known_done=False, claim=None)

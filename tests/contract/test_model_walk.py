@@ -1,0 +1,82 @@
+"""Random walks over the ports: whatever dies, and whenever, nothing is lost and every chat keeps its order (`model_walk.py`).
+
+The twin walks often, a real Redis seldom; `CHAOS=1` makes both walk much more. A failure names its seed.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import CHAOS
+from tests.contract.model_walk import Owner, Rules, Verdict, World
+from tests.contract.samples import SHARD
+from worker.adapters.memory_shard import MemoryShard
+from worker.adapters.memory_store import MemoryStore
+from worker.domain.ids import Token
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3_600 if CHAOS else 120)]
+
+WALKS_ON_THE_TWIN = 10_000 if CHAOS else 300
+ROUGH, GRACEFUL = Rules(), Rules(graceful=True)
+
+
+class TwinPace:
+    """Virtual time: a step takes 10 ms, and waiting for something to become due takes none."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def step(self) -> None:
+        self.now_s += 0.01
+
+    async def idle(self) -> None:
+        self.now_s += 0.05
+
+
+async def walk_on_the_twin(rules: Rules, seed: int) -> None:
+    pace = TwinPace()
+    world = World(MemoryStore(shards=1, clock=lambda: pace.now_s), pace, rules, seed)
+    try:
+        await world.walk()
+    except Verdict as verdict:
+        raise AssertionError(f"seed {seed}, {rules}: {verdict}") from verdict
+
+
+@pytest.mark.parametrize("rules", [ROUGH, GRACEFUL], ids=["rough", "graceful"])
+async def test_no_walk_on_the_twin_breaks_a_promise(rules: Rules) -> None:
+    for seed in range(WALKS_ON_THE_TWIN // 2):
+        await walk_on_the_twin(rules, seed)
+
+
+async def some_walk_fails(rules: Rules, *, walks: int = 60) -> bool:
+    for seed in range(walks):
+        try:
+            await walk_on_the_twin(rules, seed)
+        except AssertionError:
+            return True
+    return False
+
+
+async def test_the_walk_notices_a_store_without_a_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def let_pass(shard: MemoryShard, token: Token) -> None:
+        """Whoever asks may write."""
+
+    monkeypatch.setattr(MemoryShard, "guard", let_pass)
+    assert await some_walk_fails(ROUGH)
+
+
+async def test_the_walk_notices_an_owner_that_spills_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spill_alone(owner: Owner) -> None:
+        if owner.buffer:
+            await owner._park([owner.random.choice(owner.buffer)])  # noqa: SLF001 - one rule broken on purpose
+
+    monkeypatch.setattr(Owner, "spill", spill_alone)
+    assert await some_walk_fails(ROUGH)
+
+
+async def test_the_walk_notices_an_owner_that_forgets_what_it_had_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def release_at_once(owner: Owner) -> None:
+        await owner.store.leases.release(SHARD, owner.world.name, owner.token, to=None)
+
+    monkeypatch.setattr(Owner, "hand_over", release_at_once)
+    assert await some_walk_fails(GRACEFUL)
