@@ -1,0 +1,70 @@
+"""The names of everything we keep in Redis, as tabled in docs/architecture.md "The store". Pure."""
+
+from __future__ import annotations
+
+from worker.domain.ids import EventKey, OwnerId, Shard, WebhookId
+
+RING_SLOTS = 4
+CONFIG = "{wa}:config"
+MEMBERS = "{wa}:members"
+
+
+def member(owner: OwnerId) -> str:
+    return f"{{wa}}:member:{owner}"
+
+
+def wake(owner: OwnerId) -> str:
+    return f"{{wa}}:wake:{owner}"
+
+
+class ShardKeys:
+    """The keys of one shard; one hash tag, so that a script may touch several."""
+
+    __slots__ = (
+        "_tag",
+        "claims",
+        "cursor",
+        "dead",
+        "dead_at",
+        "deliveries",
+        "done",
+        "due",
+        "epoch",
+        "fence",
+        "journal",
+        "lease",
+        "marks",
+        "ring",
+        "seen",
+        "tail",
+        "waiting",
+    )
+
+    def __init__(self, shard: Shard) -> None:
+        self._tag = tag = f"{{wa:{shard}}}:"
+        self.lease = tag + "lease"
+        self.fence = tag + "fence"
+        self.epoch = tag + "epoch"
+        self.tail = tag + "tail"
+        self.journal = tag + "journal"
+        self.seen = tag + "seen"
+        self.ring = tuple(f"{tag}seen:{slot}" for slot in range(RING_SLOTS))
+        self.cursor = tag + "cursor"
+        self.done = tag + "done"
+        self.marks = tag + "marks"
+        self.waiting = tag + "waiting"
+        self.deliveries = tag + "deliveries"
+        self.claims = tag + "claims"
+        self.due = tag + "due"
+        self.dead = tag + "dead"
+        self.dead_at = tag + "dead:at"
+
+    def payload(self, event_key: EventKey) -> str:
+        return f"{self._tag}payload:{event_key}"
+
+    def due_of(self, webhook_id: WebhookId) -> str:
+        return f"{self._tag}due:{webhook_id}"
+
+    def line_of(self, webhook_id: WebhookId) -> tuple[str, str, str]:
+        """A webhook's keys: due, chats, order."""
+        return f"{self._tag}due:{webhook_id}", f"{self._tag}chats:{webhook_id}", f"{self._tag}order:{webhook_id}"

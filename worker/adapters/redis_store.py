@@ -1,0 +1,120 @@
+"""All ports of the store over one Redis: opens the three clients, checks that this server may be used, wires the parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from redis.exceptions import ResponseError
+
+from worker.adapters import redis_journal, redis_keys, redis_leases, redis_retry_queue
+from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
+from worker.adapters.redis_leases import RedisLeases, RedisMembership
+from worker.adapters.redis_retry_queue import RedisRetryQueue, RedisRoom
+from worker.domain.errors import ConfigurationError
+
+LEASE_TIMEOUT_S = 1.0
+DATA_TIMEOUT_S = 2.0
+BLOCKING_TIMEOUT_S = 2.0
+"""Beyond the time that the server was asked to block."""
+DATA_CONNECTIONS = 32
+LEASE_CONNECTIONS = 4
+BLOCKING_CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What an operator should know of the server. None: it does not say."""
+
+    version: str
+    run_id: str | None
+    replicas: int
+    maxmemory_bytes: int
+    maxmemory_policy: str | None
+    is_append_only: bool | None
+    appendfsync: str | None
+
+
+class RedisStore:
+    """The bundle that the twin `MemoryStore` mirrors. Made by `open_redis_store`; belongs to one event loop."""
+
+    def __init__(self, url: str, *, slot_ms: int, slot_keys: int, replicated: bool) -> None:
+        scripts = (*redis_journal.SCRIPTS, *redis_retry_queue.SCRIPTS, *redis_leases.SCRIPTS)
+        self._lease = RedisClient(url, name="lease", timeout_s=LEASE_TIMEOUT_S, max_connections=LEASE_CONNECTIONS, scripts=scripts)
+        self._data = RedisClient(url, name="data", timeout_s=DATA_TIMEOUT_S, max_connections=DATA_CONNECTIONS, scripts=scripts)
+        self._blocking = RedisClient(
+            url, name="blocking", timeout_s=BLOCKING_TIMEOUT_S, max_connections=BLOCKING_CONNECTIONS, scripts=scripts
+        )
+        self.journal = RedisJournal(self._data, self._blocking, slot_ms=slot_ms, slot_keys=slot_keys, replicated=replicated)
+        self.checkpoints = RedisCheckpoints(self._data)
+        self.retry_queue = RedisRetryQueue(self._data)
+        self.room = RedisRoom(self._data)
+        self.leases = RedisLeases(self._lease)
+        self.membership = RedisMembership(self._lease, self._blocking)
+
+    async def facts(self) -> ServerFacts:
+        """Asks the server; what it hides (managed services forbid `CONFIG`) is None."""
+        text = (await self._data.call("INFO")).decode()
+        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return ServerFacts(
+            version=info["redis_version"],
+            run_id=info.get("run_id"),
+            replicas=int(info.get("connected_slaves", 0)),
+            maxmemory_bytes=int(info.get("maxmemory", 0)),
+            maxmemory_policy=info.get("maxmemory_policy"),
+            is_append_only=info["aof_enabled"] == "1" if "aof_enabled" in info else None,
+            appendfsync=await self._configured("appendfsync"),
+        )
+
+    async def ensure_config(self, *, shards: int) -> None:
+        """Fixes the number of shards at the first start ever. Raises `ConfigurationError` when this server cannot be used as configured."""
+        faults = []
+        policy = (await self.facts()).maxmemory_policy
+        if policy is not None and policy != "noeviction":
+            faults.append(f"redis maxmemory-policy: {policy}; allowed: noeviction (an evicted lease would mean two owners)")
+        await self._data.call("HSETNX", redis_keys.CONFIG, "shards", shards)
+        fixed = int(await self._data.call("HGET", redis_keys.CONFIG, "shards"))
+        if fixed != shards:
+            faults.append(f"WORKER_REGISTRY__SHARDS: {shards}; allowed: {fixed}, fixed at the first start of this deployment")
+        if faults:
+            raise ConfigurationError(faults)
+
+    async def close(self) -> None:
+        """Idempotent; at most a second per client."""
+        for client in (self._blocking, self._data, self._lease):
+            await client.close()
+
+    async def _configured(self, name: str) -> str | None:
+        try:
+            answer = await self._data.call("CONFIG", "GET", name)
+        except ResponseError:
+            return None
+        return answer[1].decode() if answer else None
+
+
+@asynccontextmanager
+async def open_redis_store(
+    url: str,
+    *,
+    shards: int,
+    dedupe_window_s: float = 21_600.0,
+    dedupe_max_keys: int = 5_000_000,
+    replicated: bool = False,
+) -> AsyncIterator[RedisStore]:
+    """A store that may be used: the server answers, evicts nothing and knows as many shards. `dedupe_max_keys` is over all shards.
+
+    Raises `ConfigurationError`, `StoreUnavailable`.
+    """
+    store = RedisStore(
+        url,
+        slot_ms=max(1, round(dedupe_window_s * 1000 / (redis_keys.RING_SLOTS - 1))),
+        slot_keys=max(1, dedupe_max_keys // shards // redis_keys.RING_SLOTS),
+        replicated=replicated,
+    )
+    try:
+        await store.ensure_config(shards=shards)
+        yield store
+    finally:
+        await store.close()
