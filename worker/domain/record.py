@@ -16,6 +16,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import fields
 from struct import Struct
+from struct import error as StructError  # noqa: N812 (a class, named like one)
 from typing import Any
 
 import orjson
@@ -58,7 +59,7 @@ class Record:
     )
 
     def __init__(self, data: bytes) -> None:
-        """Raises `KeyError`, `TypeError` and `ValueError` on anything that `encode` did not make; `decode` translates them."""
+        """Raises what parsing raises on bytes that `encode` did not make; `decode` translates it."""
         version, header_bytes, flags, content_type_bytes = _PREFIX.unpack_from(data)
         if version != VERSION:
             raise ValueError(f"version {version}")
@@ -103,8 +104,7 @@ def decode(data: bytes) -> Record:
     """Opens a record. Raises `CorruptRecord`."""
     try:
         return Record(data)
-    except Exception as exc:
-        # Whatever is wrong with foreign bytes, the caller does one thing: a dead letter.
+    except (KeyError, TypeError, ValueError, StructError) as exc:
         cause = str(exc) if type(exc) is ValueError else type(exc).__name__
         raise CorruptRecord(f"record of {len(data)} bytes cannot be read ({cause}); written by another version or damaged") from exc
 

@@ -49,12 +49,15 @@ def decode(push: Push) -> list[Decoded]:
     items = list(islice(_items(body), MAX_EVENTS + 1))
     if not items:
         raise MalformedEvent("entry", "holds no event")
-    if len(items) > MAX_EVENTS:
-        return [cloud_api_items.undecodable(None, raw)]
     if len(items) == 1:
-        change, name, item = items[0]
-        return [cloud_api_items.decoded(change, name, item, raw)]
-    return [cloud_api_items.decoded(change, name, item, around(change, name, item, raw)) for change, name, item in items]
+        return [cloud_api_items.decoded(*items[0], raw)]
+    decoded: list[Decoded] = []
+    for item in items:
+        alone = around(*item)
+        if alone is None or len(items) > MAX_EVENTS:
+            return [cloud_api_items.undecodable(None, raw)]
+        decoded.append(cloud_api_items.decoded(*item, alone))
+    return decoded
 
 
 def _items(body: Mapping[str, Any]) -> Iterator[tuple[Change, str | None, Any]]:

@@ -1,8 +1,8 @@
 """Overwriting the secrets that gateways put into their bodies, in place, before anything is stored. Pure.
 
 Every value of a known secret field becomes `*` of the same length; nothing else changes, so the body stays the JSON it was and
-every other byte stands where it stood. Strings inside an object or list under such a field are overwritten too; the
-digits of a number become `1` (a `*` would not be JSON). Linear in the body.
+every other byte stands where it stood. What stands inside an object or list under such a field is overwritten too; the
+digits of a number become `1` (a `*` would not be JSON). Linear in a body that is JSON.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ SECRET_FIELDS = frozenset(
 
 _MAX_NAME_BYTES = 6 * 32
 """The longest secret name, every character written as an escape."""
-_WRITTEN = b"|".join(b"[-_]*".join(bytes([c]) for c in name.encode()) for name in sorted(SECRET_FIELDS))
+_WRITTEN = b"|".join(b"[-_]*+".join(bytes([c]) for c in name.encode()) for name in sorted(SECRET_FIELDS))
 _SECRET_KEY = re.compile(rb'"(?:%b)"\s*:' % _WRITTEN, re.IGNORECASE)
 _ESCAPED_LETTER = re.compile(rb"\\u00[2-7]")
 _ANY_KEY = re.compile(rb'("(?:[^"\\]++|\\.)*+")(\s*:)?', re.DOTALL)
-_VALUE = re.compile(rb'\s*+(?:"((?:[^"\\]++|\\.)*+)"|(-?[0-9][-+.eE0-9]*)|([\[{]))', re.DOTALL)
-_WITHIN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*:)?|([\[{])|([\]}])', re.DOTALL)
+_STRING_OR_NUMBER = rb'"((?:[^"\\]++|\\.)*+)"(\s*:)?|(-?[0-9][-+.eE0-9]*)|([\[{])'
+_VALUE = re.compile(rb"\s*+(?:%b)" % _STRING_OR_NUMBER, re.DOTALL)
+_WITHIN = re.compile(rb"%b|([\]}])" % _STRING_OR_NUMBER, re.DOTALL)
 _DIGIT = re.compile(rb"[0-9]")
 
 
 def redacted(body: bytes) -> bytes:
-    """`body` with the values of its secret fields overwritten; of the same length, the same object where there are none.
-
-    What is not JSON comes back with or without changes; it is refused by the parser that follows.
-    """
+    """`body`, which must be JSON, with the values of its secret fields overwritten; the same object where there are none."""
     # A name written with escapes (`to\u006ben`) is found by walking over every string: exact, and ten times slower.
     ends = _escaped_key_ends(body) if _ESCAPED_LETTER.search(body) else _key_ends(body)
     clean: bytearray | None = None
+    finished = 0
     for end in ends:
-        for start, stop, replacement in _secrets_after(body, end):
-            if clean is None:
-                clean = bytearray(body)
+        # A secret field inside a value that is overwritten already must not be walked through again for each of its levels.
+        for start, stop, replacement in _secrets_after(body, end) if end >= finished else ():
+            clean = bytearray(body) if clean is None else clean
             clean[start:stop] = replacement
+            finished = stop
     return body if clean is None else bytes(clean)
 
 
@@ -89,23 +89,29 @@ def _secrets_after(body: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
     value = _VALUE.match(body, start)
     if value is None:  # true, false, null
         return
-    if value[1] is not None:
-        yield *value.span(1), b"*" * len(value[1])
-    elif value[2] is not None:
-        yield *value.span(2), _DIGIT.sub(b"1", value[2])
+    if value[4] is None:
+        yield _overwritten(value)
     else:
-        yield from _strings_within(body, value.start(3))
+        yield from _all_within(body, value.start(4))
 
 
-def _strings_within(body: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
-    """The strings of the container at `start` that are no keys."""
+def _all_within(body: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
+    """Every string and number of the container at `start` that is no key."""
     depth = 0
     for match in _WITHIN.finditer(body, start):
-        if match[3] is not None:
+        if match[4] is not None:
             depth += 1
-        elif match[4] is not None:
+        elif match[5] is not None:
             depth -= 1
             if depth == 0:
+                # Nothing to overwrite, but said: the container ends here.
+                yield match.end(), match.end(), b""
                 return
         elif match[2] is None:
-            yield *match.span(1), b"*" * len(match[1])
+            yield _overwritten(match)
+
+
+def _overwritten(match: re.Match[bytes]) -> tuple[int, int, bytes]:
+    if match[1] is not None:
+        return *match.span(1), b"*" * len(match[1])
+    return *match.span(3), _DIGIT.sub(b"1", match[3])
