@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import aiohttp
 
@@ -22,6 +23,11 @@ async def pushing(*, connections: int = 8) -> AsyncIterator[HttpPush]:
         yield HttpPush(session)
 
 
+class Reply(NamedTuple):
+    status: int
+    body: bytes
+
+
 class HttpPush:
     """One POST at a time per call; calls may run beside each other."""
 
@@ -30,10 +36,14 @@ class HttpPush:
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> int | None:
         """The answer's status; None when there was none (refused, broken, or nothing within 5 s: whether it arrived is unknown)."""
+        answer = await self.ask(url, body, headers)
+        return None if answer is None else answer.status
+
+    async def ask(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply | None:
+        """Like `post`, with what was said."""
         try:
             asked = {"content-type": "application/json", **(headers or {})}
             async with self._session.post(url, data=body, headers=asked, allow_redirects=False) as answer:
-                await answer.read()
-                return answer.status
+                return Reply(answer.status, await answer.read())
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
