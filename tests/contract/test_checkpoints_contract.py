@@ -162,25 +162,34 @@ async def test_the_numbers_of_another_tenure_count_afresh(store: Store) -> None:
     assert not any((await waiting(store)).values()) or set((await waiting(store)).values()) == {Waiting(0, 0)}
 
 
-async def test_a_tenure_starts_with_a_recount_of_what_waits(store: Store) -> None:
+async def test_a_recount_counts_what_is_neither_behind_the_prefix_nor_done_as_a_whole(store: Store) -> None:
     """So a script that ran twice, or a tenure that died before it told what it freed, cannot make the figure drift for ever."""
     token = await grant(store)
     await store.journal.append(
         SHARD, [event("a", record=b"12345"), event("b", record=b"123"), event("c", record=b"1"), event("d", record=b"12")]
     )
     await save(store, token, 1, 2, done=(whole(3), part(4)))
-    await store.checkpoints.load(SHARD, token)
+    await store.checkpoints.recount(SHARD, token)
     assert await waiting(store) == {TENANT: Waiting(2, 5)}
 
 
-async def test_the_recount_includes_payloads(store: Store) -> None:
+async def test_a_recount_of_many_segments_counts_each_event_once(store: Store) -> None:
+    token = await grant(store)
+    for number in range(100):
+        await append(store, f"{number:03}", f"{number:03}x")
+    await save(store, token, 1, 4, done=(whole(100), whole(200)))
+    await store.checkpoints.recount(SHARD, token)
+    assert await waiting(store) == {TENANT: Waiting(195, 97 * 3 + 98 * 4)}
+
+
+async def test_a_recount_leaves_payloads_counted(store: Store) -> None:
     token = await grant(store)
     [position] = await append(store, "event 1")
     item = parking(position)
     await store.retry_queue.park(SHARD, token, [item])
     await save(store, token, 1, 2, behind=(part(1),), freed=Freed(1, len(b"event 1")))
     before = await waiting(store)
-    await store.checkpoints.load(SHARD, token)
+    await store.checkpoints.recount(SHARD, token)
     assert await waiting(store) == before == {TENANT: Waiting(1, len(item.record))}
 
 
@@ -190,6 +199,8 @@ async def test_a_superseded_owner_may_neither_load_save_nor_trim(store: Store) -
     token = await supersede(store)
     with pytest.raises(StaleToken):
         await store.checkpoints.load(SHARD, stale)
+    with pytest.raises(StaleToken):
+        await store.checkpoints.recount(SHARD, stale)
     with pytest.raises(StaleToken):
         await save(store, stale, 1, 3, done=(whole(3),))
     with pytest.raises(StaleToken):

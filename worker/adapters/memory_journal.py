@@ -98,10 +98,23 @@ class MemoryCheckpoints:
         await self._faults.reach("load")
         state = self._shards[shard]
         state.guard(token)
-        state.recount_waiting()
         await self._faults.answered("load")
         done = frozenset(fact for fact in state.done if fact.position >= state.prefix)
         return Progress(prefix=state.prefix, done=done, tail=state.next_position)
+
+    async def recount(self, shard: Shard, token: Token) -> None:
+        await self._faults.reach("recount")
+        state = self._shards[shard]
+        state.guard(token)
+        state.recount_waiting()
+        await self._faults.answered("recount")
+
+    async def recount(self, shard: Shard, token: Token) -> None:
+        await self._faults.reach("recount")
+        state = self._shards[shard]
+        state.guard(token)
+        state.recount_waiting()
+        await self._faults.answered("recount")
 
     async def save(self, checkpoint: Checkpoint) -> Position:
         await self._faults.reach("checkpoint")

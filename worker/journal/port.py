@@ -104,11 +104,22 @@ class Checkpoints(Protocol):
     """The fenced memory of what is done."""
 
     async def load(self, shard: Shard, token: Token) -> Progress:
-        """Raises `StaleToken`. Recounts what waits in the shard (so that a script that ran twice cannot make the figure drift)."""
+        """What a tenure starts from; short, however much waits. Raises `StaleToken`."""
         ...
 
-    async def save(self, checkpoint: Checkpoint) -> None:
-        """Raises `StaleToken`. The prefix never moves back; facts are added, none overwritten."""
+    async def recount(self, shard: Shard, token: Token) -> None:
+        """Corrects what is said to wait in the shard by what is there, so that a write that ran twice cannot make the figure drift.
+
+        Once per tenure, beside it: it walks the undelivered part in short steps, seconds for a million events. Cancelling it changes
+        nothing. Raises `StaleToken`.
+        """
+        ...
+
+    async def save(self, checkpoint: Checkpoint) -> Position:
+        """The journal's tail: where the next event will stand. Raises `StaleToken`.
+
+        The prefix never moves back; facts are added, none overwritten.
+        """
         ...
 
     async def trim(self, shard: Shard, token: Token, *, keep_s: float, keep_bytes: int) -> int:
