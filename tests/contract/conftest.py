@@ -1,20 +1,63 @@
-"""Every test of a store's contract runs on the in-memory twin and on a real Redis: what one says the other must say."""
+"""Every test of the store's contract runs on the in-memory twin and on a real Redis: what one says the other must say."""
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
 from tests.contract.samples import Store
+from tests.real_redis import RealRedis, real_redis
 from worker.adapters.memory_store import MemoryStore
+from worker.adapters.redis_store import open_redis_store
 
 SHARDS = 4
 
+OpenStore = Callable[..., AbstractAsyncContextManager[Store]]
+"""Opens an empty store; keywords `dedupe_window_s` and `dedupe_max_keys` as both adapters have them."""
 
-@pytest.fixture(params=["twin"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RealRedis]:
+    """One server for the whole run; `empty` between tests."""
+    with real_redis(appendonly="no") as server:
+        yield server
+
+
+def empty(server: RealRedis) -> None:
+    """FLUSHALL over a connection of its own, so that it works beside any event loop."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(5)
+        line.connect(str(server.socket))
+        line.sendall(b"FLUSHALL\r\n")
+        assert line.recv(64).startswith(b"+OK")
+
+
+@asynccontextmanager
+async def opened_twin(*, dedupe_window_s: float = 3_600, dedupe_max_keys: int = 1_000_000) -> AsyncIterator[Store]:
+    yield MemoryStore(shards=SHARDS, clock=time.monotonic, dedupe_window_s=dedupe_window_s, dedupe_max_keys=dedupe_max_keys)
+
+
+@pytest.fixture(params=["twin", "redis"])
+def open_store(request: pytest.FixtureRequest) -> OpenStore:
+    if request.param == "twin":
+        return opened_twin
+    server: RealRedis = request.getfixturevalue("redis_server")
+
+    @asynccontextmanager
+    async def opened_redis(*, dedupe_window_s: float = 3_600, dedupe_max_keys: int = 1_000_000) -> AsyncIterator[Store]:
+        empty(server)
+        async with open_redis_store(server.url, shards=SHARDS, dedupe_window_s=dedupe_window_s, dedupe_max_keys=dedupe_max_keys) as store:
+            yield store
+
+    return opened_redis
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> AsyncIterator[Store]:
     """An empty store."""
-    async with MemoryStore(shards=SHARDS, clock=time.monotonic) as twin:
-        yield twin
+    async with open_store() as opened:
+        yield opened

@@ -111,6 +111,7 @@ class Owner:
         progress = await self.store.checkpoints.load(SHARD, self.token)
         self.cursor = self.prefix = progress.prefix
         self.known = set(progress.done)
+        await self.store.checkpoints.recount(SHARD, self.token)
 
     async def guarded(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """A fenced write, sometimes repeated as after a lost answer. None: it was refused, and this tenure is over."""

@@ -109,13 +109,6 @@ class MemoryCheckpoints:
         state.recount_waiting()
         await self._faults.answered("recount")
 
-    async def recount(self, shard: Shard, token: Token) -> None:
-        await self._faults.reach("recount")
-        state = self._shards[shard]
-        state.guard(token)
-        state.recount_waiting()
-        await self._faults.answered("recount")
-
     async def save(self, checkpoint: Checkpoint) -> Position:
         await self._faults.reach("checkpoint")
         state = self._shards[checkpoint.shard]

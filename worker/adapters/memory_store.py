@@ -21,8 +21,8 @@ from worker.domain.ids import Shard
 class MemoryStore:
     """All ports of the store over one state: several workers in one process share one `MemoryStore`, as they would share one Redis.
 
-    `clock` answers monotonic seconds (in virtual time `loop.time`). `max_bytes` provokes `StoreFull`; None: no limit. A call never
-    waits unless it is a blocking one (`read`, `wait_wake`) or `faults` says so.
+    `clock` answers monotonic seconds (in virtual time `loop.time`). `dedupe_max_keys` is over all shards. `max_bytes` provokes
+    `StoreFull`; None: no limit. A call never waits unless it is a blocking one (`read`, `wait_wake`) or `faults` says so.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class MemoryStore:
         limit = MemoryRoomLimit(max_bytes)
         state: dict[Shard, MemoryShard] = {}
         for number in range(shards):
-            seen = RememberedKeys(window_s=dedupe_window_s, max_keys=dedupe_max_keys, now_s=clock())
+            seen = RememberedKeys(window_s=dedupe_window_s, max_keys=dedupe_max_keys // shards, now_s=clock())
             state[Shard(number)] = MemoryShard(Shard(number), clock=clock, seen=seen, room=limit)
         self.journal = MemoryJournal(state, self.faults, clock)
         self.checkpoints = MemoryCheckpoints(state, self.faults, clock)
