@@ -35,6 +35,7 @@ pytestmark = pytest.mark.anyio
 SHARDS = 4
 ACME, BETA = TenantId("acme"), TenantId("beta")
 SECRET = "a-long-secret-of-acme"
+ROOMY = WriterLimits()
 
 
 def instance(name: str, tenant: TenantId, gateway: str, called: str, **more: Any) -> Instance:
@@ -65,11 +66,11 @@ class BrokenGateway:
 
     @staticmethod
     def verify(push: Push, secrets: Sequence[str]) -> bool:
-        raise KeyError("x-signature")
+        raise KeyError(push.headers.get("x-signature"), len(secrets))
 
     @staticmethod
     def decode(push: Push) -> list[Decoded]:
-        return [push.body["data"]]  # type: ignore[call-overload, no-any-return]
+        return [push.body["data"]]  # type: ignore[call-overload]
 
 
 @dataclass
@@ -97,7 +98,7 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *, limits: WriterLimits = WriterLimits(), room: RoomLimits | None = None, gateways: Mapping[str, Gateway] | None = None
+    *, limits: WriterLimits = ROOMY, room: RoomLimits | None = None, gateways: Mapping[str, Gateway] | None = None
 ) -> AsyncIterator[World]:
     clock = asyncio.get_running_loop().time
     store = MemoryStore(shards=SHARDS, clock=clock)

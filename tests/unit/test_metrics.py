@@ -106,7 +106,7 @@ def test_every_line_of_the_exposition_is_well_formed_and_no_name_is_declared_twi
         elif isinstance(instrument, Counter):
             instrument.add(*values)
         else:
-            instrument.watch(lambda values=tuple(values): {values: 1.5} if values else 1.5)
+            instrument.watch({tuple(values): 1.5}.copy)
     lines = metrics.text().splitlines()
     assert [line for line in lines if not _LINE.match(line)] == []
     types = [line.split()[2] for line in lines if line.startswith("# TYPE")]

@@ -19,6 +19,8 @@ MAX_CONNECTIONS = 4_096
 """Beyond, a connection is closed unanswered. Does not protect against somebody who holds them all open."""
 LISTEN_BACKLOG = 1_024
 IDLE_CONNECTION_S = 75.0
+LINGER_S = 1.0
+"""How long the rest of a body is read after an answer given early, so that the sender gets to see the answer."""
 CLOSE_S = 2.0
 """`http_close`: what answers under way get once the listener has closed."""
 
@@ -41,7 +43,14 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
     Raises `ConfigurationError` when the address cannot be had. A request goes on when its client hangs up: an event half taken in is
     still worth taking in.
     """
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=False, keepalive_timeout=IDLE_CONNECTION_S, shutdown_timeout=CLOSE_S)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=False,
+        keepalive_timeout=IDLE_CONNECTION_S,
+        lingering_time=LINGER_S,
+        shutdown_timeout=CLOSE_S,
+    )
     await runner.setup()
     try:
         listener = await _listen(runner, host, port)
