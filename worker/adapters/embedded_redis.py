@@ -13,9 +13,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from subprocess import DEVNULL
+from typing import BinaryIO
 
 import anyio
 import anyio.abc
@@ -55,20 +56,29 @@ async def embedded_redis(data_dir: Path) -> AsyncIterator[EmbeddedRedis]:
     if threading.current_thread() is not threading.main_thread():
         msg = "start the embedded Redis from the main thread: it would die with this one"
         raise RuntimeError(msg)
-    with held_data_dir(data_dir) as folder:
-        binary = await to_thread.run_sync(find_redis_binary)
-        _refuse_newer_data(folder, binary)
-        if (former := await to_thread.run_sync(stop_former_server, folder)) is not None:
-            log.warning("stopped the Redis server of a former run", pid=former)
-        socket_folder = _short_folder()
-        server = EmbeddedRedis(binary, folder, socket_folder / "s")
-        try:
-            await server.start()
-            yield server
-        finally:
-            with anyio.CancelScope(shield=True):  # bounded inside
+    held = ExitStack()
+    server = None
+    try:
+        server = await to_thread.run_sync(_prepared, data_dir, held)
+        await server.start()
+        yield server
+    finally:
+        with anyio.CancelScope(shield=True):  # bounded inside
+            if server is not None:
                 await server.stop()
-            shutil.rmtree(socket_folder, ignore_errors=True)
+            await to_thread.run_sync(held.close)
+
+
+def _prepared(data_dir: Path, held: ExitStack) -> EmbeddedRedis:
+    """Everything before the start; `held` gives it back. Blocks."""
+    folder = held.enter_context(held_data_dir(data_dir))
+    binary = find_redis_binary()
+    _refuse_newer_data(folder, binary)
+    if (former := stop_former_server(folder)) is not None:
+        log.warning("stopped the Redis server of a former run", pid=former)
+    socket_folder = _short_folder()
+    held.callback(shutil.rmtree, socket_folder, ignore_errors=True)
+    return EmbeddedRedis(binary, folder, socket_folder / "s")
 
 
 class EmbeddedRedis:
@@ -103,18 +113,23 @@ class EmbeddedRedis:
 
     async def start(self) -> None:
         """Starts and waits until it serves. Raises `DependencyUnreachable`; a server that did not come up is not left behind."""
-        _keep_tail(self._log)
+        try:
+            self._process = process = await self._launched()
+            await to_thread.run_sync(remember_server, self._folder, process.pid, str(self.socket))
+            await self._until_it_serves(process)
+        except BaseException as exc:
+            with anyio.CancelScope(shield=True):  # bounded inside
+                await self._end()
+            if isinstance(exc, OSError):
+                msg = f"the embedded Redis server cannot be started in {self._folder}: {exc.strerror}"
+                raise DependencyUnreachable(msg) from exc
+            raise
+
+    async def _launched(self) -> anyio.abc.Process:
         shim = Path(__file__).with_name("tethered.py")
         command = [sys.executable, "-I", "-S", str(shim), str(os.getpid()), str(self._binary.path), *self._arguments()]
-        with self._log.open("ab") as words:
-            self._process = await anyio.open_process(command, stdin=DEVNULL, stdout=words, stderr=words, start_new_session=True)
-        try:
-            remember_server(self._folder, self._process.pid, str(self.socket))
-            await self._until_it_serves(self._process)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._end()
-            raise
+        with await to_thread.run_sync(_opened, self._log) as words:
+            return await anyio.open_process(command, stdin=DEVNULL, stdout=words, stderr=words, start_new_session=True)
 
     async def supervise(self) -> None:
         """Starts the server again whenever it dies alone, after 0.1 s doubling to 5 s. Runs until cancelled; never raises by itself."""
@@ -125,11 +140,11 @@ class EmbeddedRedis:
             if self._stopping:
                 return
             failures = 0 if anyio.current_time() - up_at_s > _STEADY_S else failures + 1
-            log.error("the embedded Redis server died; starting it again", exit_code=code, last_words=self._last_words())
+            log.error("the embedded Redis server died; starting it again", exit_code=code, last_words=await self._last_words())
             await anyio.sleep(doubled_s(_FIRST_PAUSE_S, failures, _LONGEST_PAUSE_S))
             try:
                 await self.start()
-            except (WorkerError, OSError) as exc:
+            except WorkerError as exc:
                 log.error("the embedded Redis server does not come up", error=str(exc))  # noqa: TRY400 - the cause is in it
             else:
                 self._restarts += 1
@@ -144,7 +159,7 @@ class EmbeddedRedis:
         while (process := self._process) is not None:
             with anyio.move_on_after(_LOG_LOOK_S):
                 return await process.wait()
-            _keep_tail(self._log)
+            await to_thread.run_sync(_keep_tail, self._log)
         return None
 
     async def _until_it_serves(self, process: anyio.abc.Process) -> None:
@@ -153,7 +168,7 @@ class EmbeddedRedis:
         deadline, patience_s = "embedded Redis first answer", ANSWER_DEADLINE_S
         while anyio.current_time() - begun_s < patience_s:
             if process.returncode is not None:
-                msg = f"the embedded Redis server ended with {process.returncode} at its start: {self._last_words()}"
+                msg = f"the embedded Redis server ended with {process.returncode} at its start: {await self._last_words()}"
                 raise DependencyUnreachable(msg)
             answer = await _ping(self.socket)
             if answer.startswith(b"+PONG"):
@@ -161,7 +176,7 @@ class EmbeddedRedis:
             if answer:
                 deadline, patience_s = "embedded Redis load", LOAD_DEADLINE_S
             await anyio.sleep(_LOOK_EVERY_S)
-        msg = f"deadline '{deadline}' ({patience_s:g} s) passed: {self._last_words()}"
+        msg = f"deadline '{deadline}' ({patience_s:g} s) passed: {await self._last_words()}"
         raise DependencyUnreachable(msg)
 
     async def _end(self) -> None:
@@ -194,12 +209,8 @@ class EmbeddedRedis:
         }
         return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
-    def _last_words(self) -> str:
-        try:
-            lines = self._log.read_text(errors="replace").splitlines()
-        except OSError as exc:
-            return f"(no log: {exc.strerror})"
-        return " / ".join(line.strip() for line in lines[-_TAIL_LINES:] if line.strip()) or "(it said nothing)"
+    async def _last_words(self) -> str:
+        return await to_thread.run_sync(_tail, self._log)
 
 
 async def _ping(socket: Path) -> bytes:
@@ -235,6 +246,19 @@ def _short_folder() -> Path:
         folder.rmdir()
     msg = f"TMPDIR: too long for a unix socket ({_SOCKET_PATH_BYTES} bytes); name a shorter one"
     raise ConfigurationError([msg])
+
+
+def _opened(path: Path) -> BinaryIO:
+    _keep_tail(path)
+    return path.open("ab")
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as exc:
+        return f"(no log: {exc.strerror})"
+    return " / ".join(line.strip() for line in lines[-_TAIL_LINES:] if line.strip()) or "(it said nothing)"
 
 
 def _keep_tail(path: Path) -> None:
