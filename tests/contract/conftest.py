@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from tests.contract.samples import Store
+from tests.contract.samples import Store, empty
 from tests.real_redis import RealRedis, real_redis
 from worker.adapters.memory_store import MemoryStore
 from worker.adapters.redis_store import open_redis_store
@@ -25,15 +24,6 @@ def redis_server() -> Iterator[RealRedis]:
     """One server for the whole run; `empty` between tests."""
     with real_redis(appendonly="no") as server:
         yield server
-
-
-def empty(server: RealRedis) -> None:
-    """FLUSHALL over a connection of its own, so that it works beside any event loop."""
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(5)
-        line.connect(str(server.socket))
-        line.sendall(b"FLUSHALL\r\n")
-        assert line.recv(64).startswith(b"+OK")
 
 
 @asynccontextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import anyio
 
+from tests.real_redis import RealRedis
 from worker.client_registry.port import Granted, Leases, Membership
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
 from worker.event_integration.retry_queue import Claimed, Parking, RetryQueue, Room, Settlement, Want
@@ -117,6 +119,15 @@ async def settle(store: Store, settlement: Settlement) -> bool:
 
 def positions(claimed: list[Claimed]) -> list[Position]:
     return [one.position for one in claimed]
+
+
+def empty(server: RealRedis) -> None:
+    """FLUSHALL over a connection of its own, so that it works beside any event loop."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(5)
+        line.connect(str(server.socket))
+        line.sendall(b"FLUSHALL\r\n")
+        assert line.recv(64).startswith(b"+OK")
 
 
 async def eventually(probe: Callable[[], Awaitable[T | None]], *, within_s: float = 5.0) -> T:

@@ -5,19 +5,27 @@ The twin walks often, a real Redis seldom; `CHAOS=1` makes both walk much more. 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import anyio
 import pytest
 
-from tests.conftest import CHAOS
-from tests.contract.model_walk import Owner, Rules, Verdict, World
-from tests.contract.samples import SHARD
+from tests.conftest import CHAOS, scaled
+from tests.contract.model_walk import Owner, Pace, Rules, Verdict, World
+from tests.contract.samples import SHARD, Store, empty
+from tests.real_redis import RealRedis
 from worker.adapters.memory_shard import MemoryShard
 from worker.adapters.memory_store import MemoryStore
+from worker.adapters.redis_store import open_redis_store
 from worker.domain.ids import Token
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3_600 if CHAOS else 120)]
 
-WALKS_ON_THE_TWIN = 10_000 if CHAOS else 300
+WALKS_ON_THE_TWIN = scaled(300, 10_000)
+WALKS_ON_REDIS = scaled(25, 1_000)
 ROUGH, GRACEFUL = Rules(), Rules(graceful=True)
+SHORT_ROUGH = replace(ROUGH, events=20, rough_steps=250)
+SHORT_GRACEFUL = replace(SHORT_ROUGH, graceful=True)
 
 
 class TwinPace:
@@ -33,19 +41,40 @@ class TwinPace:
         self.now_s += 0.05
 
 
-async def walk_on_the_twin(rules: Rules, seed: int) -> None:
-    pace = TwinPace()
-    world = World(MemoryStore(shards=1, clock=lambda: pace.now_s), pace, rules, seed)
+class RedisPace:
+    """Real time: claims and retries end by the server's clock, which is waited for when nothing else is left to do."""
+
+    def step(self) -> None:
+        """Passes by itself."""
+
+    async def idle(self) -> None:
+        await anyio.sleep(0.002)  # noqa: TID251 - the server's clock tells nobody that a claim has ended
+
+
+async def walk(store: Store, pace: Pace, rules: Rules, seed: int) -> None:
     try:
-        await world.walk()
+        await World(store, pace, rules, seed).walk()
     except Verdict as verdict:
         raise AssertionError(f"seed {seed}, {rules}: {verdict}") from verdict
+
+
+async def walk_on_the_twin(rules: Rules, seed: int) -> None:
+    pace = TwinPace()
+    await walk(MemoryStore(shards=1, clock=lambda: pace.now_s), pace, rules, seed)
 
 
 @pytest.mark.parametrize("rules", [ROUGH, GRACEFUL], ids=["rough", "graceful"])
 async def test_no_walk_on_the_twin_breaks_a_promise(rules: Rules) -> None:
     for seed in range(WALKS_ON_THE_TWIN // 2):
         await walk_on_the_twin(rules, seed)
+
+
+@pytest.mark.parametrize("rules", [SHORT_ROUGH, SHORT_GRACEFUL], ids=["rough", "graceful"])
+async def test_no_walk_on_a_real_redis_breaks_a_promise(redis_server: RealRedis, rules: Rules) -> None:
+    for seed in range(WALKS_ON_REDIS // 2 + 1):
+        empty(redis_server)
+        async with open_redis_store(redis_server.url, shards=1) as store:
+            await walk(store, RedisPace(), rules, seed)
 
 
 async def some_walk_fails(rules: Rules, *, walks: int = 60) -> bool:

@@ -98,9 +98,10 @@ class MemoryCheckpoints:
         await self._faults.reach("load")
         state = self._shards[shard]
         state.guard(token)
-        await self._faults.answered("load")
         done = frozenset(fact for fact in state.done if fact.position >= state.prefix)
-        return Progress(prefix=state.prefix, done=done, tail=state.next_position)
+        progress = Progress(prefix=state.prefix, done=done, tail=state.next_position)
+        await self._faults.answered("load")
+        return progress
 
     async def recount(self, shard: Shard, token: Token) -> None:
         await self._faults.reach("recount")
