@@ -23,6 +23,7 @@ from worker.logs import Lines
 REFRESH_S = 0.5
 _SMOOTHING = 0.4
 _WIDEST = 160
+_COLUMNS = 4
 
 
 async def show_live(lines: Lines, statistics: Callable[[], Mapping[str, object]]) -> None:
@@ -98,6 +99,8 @@ def _line(facts: Mapping[str, object], speed: Speed) -> Text:
 
 def _drain(facts: Mapping[str, object]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
+    for _ in range(_COLUMNS):
+        table.add_column(no_wrap=True, overflow="ellipsis")
     for phase in _phases(facts):
         cut = " cut short" if phase.get("cut") else ""
         table.add_row(Text("✓", style="green"), str(phase.get("name", "")), f"{_number(phase, 'ms'):,.0f} ms{cut}")
