@@ -7,7 +7,7 @@ Signals are *blocked* and taken by a thread with `sigwait`, rather than handled:
 and a wake-up descriptor is taken over by whichever event loop runs (uvloop sets its own). A thread that waits needs neither, so
 the watchdog is armed even when the main thread is stuck in C code. It does need the interpreter lock: C code that never
 lets go of it is ended by the platform's SIGKILL alone. A child process inherits the blocked mask: whoever starts one unblocks
-it (`adapters/child.py` does).
+it (`adapters/tethered.py` does).
 """
 
 from __future__ import annotations
@@ -131,6 +131,11 @@ class Signals:
     async def wait_spill(self) -> None:
         """Until somebody asks to skip to spilling. Cancel-safe; raises `RuntimeError` before `attach`."""
         await _attached(self._spill_event).wait()
+
+    @property
+    def is_spill_asked(self) -> bool:
+        """Whether somebody has asked to skip to spilling; for code that looks rather than waits."""
+        return self._spill
 
     def take(self) -> None:
         """The signal thread's life: waits for the next signal and records it, for ever."""
