@@ -23,6 +23,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from io import BytesIO
 from time import perf_counter
 from typing import Any
 
@@ -39,6 +40,7 @@ SWEEP_EVERY_S = 0.02
 BODY_GRACE_S = 1.0
 MAX_BODY_BYTES = 65_536
 MAX_DRAINS = 256
+WHOLE_BODY_BYTES = 65_536
 KEEPALIVE_S = 30.0
 LOOKUP_DEADLINE_S = 30.0
 CLOSE_DEADLINE_S = 1.0
@@ -95,7 +97,9 @@ class AiohttpTransport:
         self._watch(attempt)
         response = None
         try:
-            response = await self._session.post(request.url, data=request.body, headers=request.headers, allow_redirects=False)
+            # A large body goes out in pieces, between which the loop turns.
+            body = request.body if len(request.body) <= WHOLE_BODY_BYTES else BytesIO(request.body)
+            response = await self._session.post(request.url, data=body, headers=request.headers, allow_redirects=False)
         except BaseException as exc:
             if attempt.took_back_its_cancellation():
                 return attempt.failure(Cause.TIMEOUT, f"{deadline.name} passed")
@@ -205,7 +209,8 @@ class _Attempt:
     """
 
     __slots__ = (
-        "_cancelling", "_expired_in", "_task", "began_s", "connected_s", "deadline_s", "handshake_s", "has_expired", "socket_s", "transport",
+        "_cancelling", "_expired_in", "_task",
+        "began_s", "connected_s", "deadline_s", "handshake_s", "has_expired", "socket_s", "transport",
     )  # fmt: skip
 
     def __init__(self, deadline_s: float) -> None:
