@@ -321,6 +321,12 @@ async def test_a_full_journal_is_refused_before_anything_is_stored() -> None:
         assert len(await it.records()) == 4
 
 
+async def test_a_worker_without_room_spends_no_time_on_what_it_refuses() -> None:
+    async with world(room=RoomLimits(max_events=0, max_bytes=0, tenant_share=1.0)) as it:
+        assert told(await it.push("sales", b"not even json"))["code"] == "JOURNAL_FULL"
+        assert told(await it.push("signed", message("k1")))["code"] == "JOURNAL_FULL"
+
+
 async def test_a_leaving_worker_still_journals_and_closes_each_connection() -> None:
     async with world() as it:
         it.door.leave()

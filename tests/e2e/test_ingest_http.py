@@ -209,6 +209,38 @@ async def test_a_client_that_hangs_up_does_not_take_its_event_back() -> None:
         assert (status, told) == (202, {"accepted": 0, "duplicates": 1})
 
 
+async def test_an_answer_under_way_is_still_given_while_the_listener_closes() -> None:
+    body = b'{"type":"message"}'
+    sent = b"POST /ingest/generic/sales HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    answers: list[bytes] = []
+    reached, go_on = anyio.Event(), anyio.Event()
+
+    async def note(_script: str) -> None:
+        reached.set()
+        await go_on.wait()
+
+    async def exchange(port: int) -> None:
+        answers.append(await raw_exchange(port, sent))
+
+    async with anyio.create_task_group() as clients:
+        async with site() as it:
+            it.store.faults.before = note
+            clients.start_soon(exchange, it.port)
+            await reached.wait()
+            asyncio.get_running_loop().call_later(0.2, go_on.set)
+        assert go_on.is_set(), "the close waited for the answer"
+    assert answers[0].startswith(b"HTTP/1.1 202 ")
+
+
+async def test_a_key_that_is_no_utf8_or_has_no_scheme_is_just_wrong() -> None:
+    async with site(PUBLIC) as it:
+        for value in (b"Bearer \xff\xfe", b"the-admin-key", b"Basic the-admin-key"):
+            answer = await raw_exchange(
+                it.port, b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: %b\r\n\r\n" % value
+            )
+            assert answer.startswith(b"HTTP/1.1 401 ")
+
+
 async def test_metas_challenge_is_answered_as_plain_text() -> None:
     async with site() as it:
         status, body, headers = await it.get("/ingest/cloud-api/meta?hub.mode=subscribe&hub.verify_token=ours&hub.challenge=42")

@@ -48,9 +48,10 @@ class Keys:
         """In constant time. Decided by where we listen, not by the peer: a proxy beside us is on loopback too."""
         if self.on_loopback:
             return True
+        scheme, _, shown = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         accepted = [self.admin_key, self.metrics_key if metrics else None]
-        shown = request.headers.get(hdrs.AUTHORIZATION, "").removeprefix("Bearer ").encode()
-        return any(key is not None and hmac.compare_digest(shown, key.encode()) for key in accepted)
+        matches = [key is not None and hmac.compare_digest(_bytes(shown), _bytes(key)) for key in accepted]
+        return scheme.lower() == "bearer" and any(matches)
 
 
 def health_routes(health: Health, keys: Keys) -> list[web.RouteDef]:
@@ -76,6 +77,11 @@ def health_routes(health: Health, keys: Keys) -> list[web.RouteDef]:
 
     pages = {"/livez": livez, "/readyz": readyz, "/rolez": rolez, "/status": status, "/metrics": metrics}
     return [web.get(path, page) for path, page in pages.items()]
+
+
+def _bytes(header: str) -> bytes:
+    """As sent: what is no UTF-8 in a header arrives as surrogates."""
+    return header.encode("utf-8", "surrogateescape")
 
 
 def _json(value: Mapping[str, Any]) -> web.Response:

@@ -1,6 +1,6 @@
 """The handler of a push, below HTTP: from its bytes to one of the answers of contract 3.
 
-Owns the order of the questions (whose, signed, room, readable, durable) and the one deadline over all of them,
+Owns the order of the questions (whose, room, signed, readable, durable) and the one deadline over all of them,
 `ingest_durable`. Says "received" only after every event of the body is in the journal.
 """
 
@@ -120,11 +120,12 @@ class Ingest:
         return instance if instance is not None and instance.gateway == gateway else None
 
     async def _answer(self, module: Gateway, instance: Instance, push: Push) -> Reply:
+        # First of all, before any work: a worker without room must not spend its time on what it refuses anyway.
+        if (why := self._door.refused(instance.tenant_id)) is not None:
+            return reply.refused(why)
         if len(push.body) > OFF_LOOP_BYTES:
-            # Abandoned at the deadline: it is pure, and its thread ends by itself (time linear in the body).
-            prepared = await anyio.to_thread.run_sync(
-                self._preparation.prepare, module, instance, push, limiter=self._off_loop, abandon_on_cancel=True
-            )
+            # Waited for even beyond the deadline (linear in the body, tens of milliseconds): an abandoned thread would escape the limiter.
+            prepared = await anyio.to_thread.run_sync(self._preparation.prepare, module, instance, push, limiter=self._off_loop)
         else:
             prepared = self._preparation.prepare(module, instance, push)
         if isinstance(prepared, Unverified):
@@ -132,8 +133,6 @@ class Ingest:
             return reply.bad_signature()
         if isinstance(prepared, MalformedEvent):
             return reply.malformed(prepared.field, prepared.why)
-        if (why := self._door.refused(instance.tenant_id)) is not None:
-            return reply.refused(why)
         return await self._append(module, instance, prepared)
 
     async def _append(self, module: Gateway, instance: Instance, prepared: Prepared) -> Reply:
