@@ -11,7 +11,7 @@ class LoopLag:
     """The worst delay of a due timer, in seconds, since the start and since the last look."""
 
     def __init__(self) -> None:
-        self.max_s = 0.0
+        self.worst_s = 0.0
         self._recent_s = 0.0
 
     async def measure(self) -> None:
@@ -20,7 +20,7 @@ class LoopLag:
             due_s = anyio.current_time() + LOOK_EVERY_S
             await anyio.sleep(LOOK_EVERY_S)  # noqa: TID251 - time is what this measures
             late_s = max(0.0, anyio.current_time() - due_s)
-            self.max_s = max(self.max_s, late_s)
+            self.worst_s = max(self.worst_s, late_s)
             self._recent_s = max(self._recent_s, late_s)
 
     def take_recent_s(self) -> float:

@@ -95,9 +95,9 @@ async def test_a_loop_that_was_held_up_shows_its_worst_delay() -> None:
         end_s = anyio.current_time() + 0.25
         while anyio.current_time() < end_s:
             pass
-        while lag.max_s == 0.0:
+        while lag.worst_s == 0.0:
             await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
-    assert 0.1 < lag.max_s < 1
-    assert lag.take_recent_s() == lag.max_s
+    assert 0.1 < lag.worst_s < 1
+    assert lag.take_recent_s() == lag.worst_s
     assert lag.take_recent_s() == 0.0
