@@ -1,0 +1,28 @@
+"""The command line: `python -m worker [run|check|simulate]`, installed as `whatsapp-worker`; `run` is the default.
+
+The process's signals are taken before anything heavy is imported, so that a SIGTERM during the start is a drain like any other.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from worker.lifecycle import arm
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs what was asked for and answers the exit code (contract 1)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words in ([], ["run"]):
+        signals = arm()
+        from worker.commands.run import run
+
+        return run(signals)
+
+    from worker.commands.line import line
+
+    return line(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

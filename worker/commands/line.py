@@ -1,0 +1,90 @@
+"""The words of the command line, by typer. Loaded only when the command is not plainly `run`: the daemon does not need it."""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated, Literal
+
+import anyio
+import typer
+
+from worker.commands.refusals import guarded
+from worker.domain.catalog import Catalog
+from worker.lifecycle import ExitCode, arm
+from worker.settings import Settings
+
+application = typer.Typer(
+    name="whatsapp-worker", help="The worker that never loses a WhatsApp event.", add_completion=False, pretty_exceptions_enable=False
+)
+
+
+def line(words: list[str]) -> int:
+    """Parses and runs; answers the exit code. A word that is not understood is 2, as everywhere."""
+    try:
+        application(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+@application.command("run")
+def run_command() -> None:
+    """The daemon (default). SIGTERM or Ctrl-C drains it; settings come from the environment and the file named by WORKER_CONFIG."""
+    signals = arm()
+    from worker.commands.run import run
+
+    raise typer.Exit(run(signals))
+
+
+@application.command("check")
+def check_command() -> None:
+    """Validates the settings, reaches the store, prints what can be relied on. Changes nothing; exit 78 or 69 when it would not run."""
+
+    def command(settings: Settings) -> int:
+        from worker.commands.check import check
+
+        for told in anyio.run(check, settings):
+            print(told)
+        return ExitCode.CLEAN
+
+    raise typer.Exit(guarded(command))
+
+
+@application.command("simulate")
+def simulate_command(  # noqa: PLR0913 - one per option
+    *,
+    gateway: Annotated[Literal["cloud-api", "generic", "waha"], typer.Option(help="Whose traffic.")] = "generic",
+    rate: Annotated[float, typer.Option(help="Events per second.", min=0.1, max=10_000)] = 10,
+    seconds: Annotated[float, typer.Option(help="For how long.", min=0.1, max=86_400)] = 30,
+    instances: Annotated[str, typer.Option(help="How many declared instances to play, or their ids with commas between.")] = "1",
+    duplicates: Annotated[float, typer.Option(help="Share of pushes that repeat an earlier one.", min=0, max=1)] = 0.02,
+    seed: Annotated[int | None, typer.Option(help="The same seed is the same run; a second one is all duplicates.")] = None,
+    url: Annotated[str | None, typer.Option(help="The worker's address; else what http.host and http.port say.")] = None,
+    secret: Annotated[str | None, typer.Option(help="Sign with this; else with the instance's first ingest secret.")] = None,
+) -> None:
+    """Sends a gateway's traffic, correctly signed, to an ingest address. Exit 1 when something was refused, unanswered or not sent."""
+
+    def command(settings: Settings) -> int:
+        from worker.commands.simulate import Plan, senders, simulate
+
+        address = (url or f"http://{settings.http.host}:{settings.http.port}").rstrip("/")
+        plan = Plan(
+            gateway=gateway,
+            rate=rate,
+            seconds=seconds,
+            duplicates=duplicates,
+            seed=random.randrange(2**32) if seed is None else seed,  # noqa: S311 - a simulation
+            url=address,
+            senders=senders(_playable(settings, address), gateway, instances, secret),
+        )
+        return 0 if anyio.run(simulate, plan).is_clean else 1
+
+    raise typer.Exit(guarded(command))
+
+
+def _playable(settings: Settings, url: str) -> Catalog:
+    """What is declared; the demo's instances where nothing is, because then a worker that answers can only be running the demo."""
+    from worker.demo import with_demo
+
+    catalog = settings.catalog()
+    return with_demo(catalog, url) if settings.demo or not catalog.instances else catalog
