@@ -53,7 +53,7 @@ class ExitCode(IntEnum):
 
     CLEAN = 0
     UNREACHABLE = 69
-    UNDURABLE = 70
+    NOT_DURABLE = 70
     LEFT_TO_TIME = 75
     MISCONFIGURED = 78
     WATCHDOG = 124
