@@ -24,6 +24,7 @@ from worker.domain.record import Record, decode, normalized_body
 from worker.gateways import GATEWAYS
 from worker.gateways.port import Decoded, Gateway, Push
 from worker.ingest.door import Door, RoomLimits
+from worker.ingest.entrance import Entrance
 from worker.ingest.handler import INGEST_DURABLE_S, Ingest
 from worker.ingest.preparation import Preparation, Stamps
 from worker.ingest.reply import Reply
@@ -406,6 +407,22 @@ async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
                 await it.push("sales", message("leaving"))
             it.store.faults.resume()
         assert answers[0].status == 202
+
+
+async def test_before_the_store_is_there_a_push_is_told_to_come_again() -> None:
+    entrance = Entrance()
+    early = await entrance.accept("generic", "sales", {}, b"{}")
+    assert (early.status, told(early)["code"]) == (503, "JOURNAL_UNAVAILABLE")
+    handshake = entrance.challenge("cloud-api", "meta", {})
+    assert handshake is not None
+    assert handshake.status == 503
+    assert entrance.finished("generic", early) is early
+    async with world() as it:
+        entrance.open(it.ingest)
+        assert (await entrance.accept("generic", "sales", {}, orjson.dumps(message("k1")))).status == 202
+        assert entrance.challenge("generic", "sales", {}) is None
+        it.door.leave()
+        assert entrance.finished("generic", early).headers["Connection"] == "close"
 
 
 async def test_metas_challenge_comes_back_only_for_the_right_token() -> None:

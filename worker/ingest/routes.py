@@ -6,20 +6,33 @@ the memory of the worker.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 from aiohttp import web
 
 from worker.ingest import reply
 from worker.ingest.door import Refusal
-from worker.ingest.handler import Ingest
 from worker.ingest.reply import Reply
 
 PATH = "/ingest/{gateway}/{instance_id}"
 BODY_ARRIVES_S = 10.0
 """`ingest_body`: from the head of a request to the last byte of its body."""
 BODIES_BYTES = 128 << 20
+
+
+class Pushes(Protocol):
+    """Who answers: `Ingest`, or the `Entrance` that stands before it."""
+
+    async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply: ...
+
+    def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None: ...
+
+    def finished(self, gateway: str, answer: Reply) -> Reply:
+        """Counts an answer that was given without `accept`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -30,7 +43,7 @@ class _Bodies:
     held_bytes: int = 0
 
 
-def ingest_routes(ingest: Ingest, *, max_body_bytes: int, bodies_bytes: int = BODIES_BYTES) -> list[web.RouteDef]:
+def ingest_routes(ingest: Pushes, *, max_body_bytes: int, bodies_bytes: int = BODIES_BYTES) -> list[web.RouteDef]:
     """POST for every gateway, GET for Meta's challenge. The application's `client_max_size` must be `max_body_bytes`."""
     bodies = _Bodies(max(bodies_bytes, max_body_bytes))
 
