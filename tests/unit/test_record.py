@@ -15,9 +15,11 @@ from worker.domain.errors import CorruptRecord
 from worker.domain.event import Connection, Event, EventType, Media
 from worker.domain.ids import EventKey, InstanceId, TenantId
 
-CONTRACT_FIELDS = """schema event_key gateway transport tenant_id instance_id gateway_instance type subtype chat_id chat_aliases sender_id
+CONTRACT_FIELDS = """
+schema event_key gateway transport tenant_id instance_id gateway_instance type subtype chat_id chat_aliases sender_id
 sender_aliases from_me is_group message_ids ref_message_id status status_rank text media push_name connection occurred_at received_at replay
-raw raw_content_type""".split()
+raw raw_content_type
+""".split()  # noqa: SIM905 (a list of words reads better)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 maybe = st.none() | texts

@@ -109,6 +109,25 @@ def decode(data: bytes) -> Record:
         raise CorruptRecord(f"record of {len(data)} bytes cannot be read ({cause}); written by another version or damaged") from exc
 
 
+def sealed(data: bytes, event_key: EventKey) -> Record:
+    """A record around bytes that are none: so that what cannot be opened can still be kept, listed and looked at. Nobody's tenant."""
+    nobody = Event(
+        event_key=event_key,
+        gateway="unknown",
+        transport="journal",
+        tenant_id=TenantId("-"),
+        instance_id=InstanceId("-"),
+        gateway_instance="-",
+        type=EventType.UNKNOWN,
+        subtype="undecodable",
+        received_at="1970-01-01T00:00:00.000Z",
+        raw=data,
+        raw_content_type="application/octet-stream",
+        remembered=False,
+    )
+    return decode(encode(nobody))
+
+
 def normalized_body(record: Record) -> bytes:
     """The body of a `normalized` webhook: the header, then `raw` as it came (base64 in a string where it is not JSON)."""
     raw = memoryview(record.data)[record._raw_start :]  # noqa: SLF001 (one module, one type)

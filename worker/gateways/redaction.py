@@ -2,7 +2,8 @@
 
 Every value of a known secret field becomes `*` of the same length; nothing else changes, so the body stays the JSON it was and
 every other byte stands where it stood. What stands inside an object or list under such a field is overwritten too; the
-digits of a number become `1` (a `*` would not be JSON). Linear in a body that is JSON.
+digits of a number before its exponent become `1`, or `0` after a leading `0` (a `*` would not be JSON, and it must stay a
+number that a double can hold). Linear in a body that is JSON.
 """
 
 from __future__ import annotations
@@ -114,4 +115,6 @@ def _all_within(body: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
 def _overwritten(match: re.Match[bytes]) -> tuple[int, int, bytes]:
     if match[1] is not None:
         return *match.span(1), b"*" * len(match[1])
-    return *match.span(3), _DIGIT.sub(b"1", match[3])
+    mantissa = re.split(rb"[eE]", match[3])[0]
+    start = match.start(3)
+    return start, start + len(mantissa), _DIGIT.sub(b"0" if mantissa.lstrip(b"-").startswith(b"0") else b"1", mantissa)

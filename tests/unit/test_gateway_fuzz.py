@@ -1,0 +1,117 @@
+"""Whatever a gateway sends, a body becomes events or is refused by name; nothing else is raised."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.gateway_bodies import body_of, events_of, names_of
+from worker.domain import record
+from worker.domain.errors import MalformedEvent
+from worker.gateways import GATEWAYS
+
+GENERIC = {"type": "message", "message_ids": ["A"], "chat_id": "1@c.us", "media": {"kind": "image", "size": 1}, "occurred_at": 1763797538}
+SHAPES: dict[str, list[Any]] = {
+    "waha": [body_of("waha", name) for name in names_of("waha")],
+    "cloud-api": [body_of("cloud-api", name) for name in names_of("cloud-api")],
+    "generic": [GENERIC, [GENERIC, GENERIC]],
+}
+
+deep: Any = 1
+for _ in range(200):
+    deep = [deep]
+STRANGE = [
+    None,
+    True,
+    0,
+    -1,
+    2**64 - 1,
+    -(2**63),
+    1e308,
+    "",
+    " ",
+    "x" * 300,
+    "9" * 400,
+    "\0",
+    "\r\nx: y",
+    "nan",
+    "inf",
+    "1_0",
+    [],
+    {},
+    [[]],
+    [{}],
+    {"": {}},
+    deep,
+]
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(below for step, inner in steps for below in paths_of(inner, (*path, step)))]
+
+
+def replaced(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    body = copy.deepcopy(body)
+    place = body
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return body
+
+
+def assert_kept_or_refused(gateway: str, body: bytes) -> None:
+    try:
+        events = events_of(gateway, body)
+    except MalformedEvent as refused:
+        assert refused.field
+        return
+    assert events
+    for event in events:
+        opened = record.decode(record.encode(event))
+        assert orjson.loads(record.normalized_body(opened))["event_key"] == event.event_key
+        assert len(event.subtype or "") <= 64
+        assert (event.subtype or "").isprintable()
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS)
+def test_a_wrong_value_at_any_place_of_a_real_shape_breaks_nothing(gateway: str) -> None:
+    for shape in SHAPES[gateway]:
+        for path in paths_of(shape):
+            for value in STRANGE:
+                assert_kept_or_refused(gateway, orjson.dumps(replaced(shape, path, value)))
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS)
+@given(data=st.data())
+def test_a_body_with_damaged_bytes_breaks_nothing(gateway: str, data: st.DataObject) -> None:
+    body = bytearray(orjson.dumps(data.draw(st.sampled_from(SHAPES[gateway]))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    assert_kept_or_refused(gateway, bytes(body))
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"NaN",
+        b'{"a":1e400}',
+        b'{"event":"\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        b'{"event":' * 1000 + b"1" + b"}" * 1000,
+        b"1" * 5000,
+    ],
+)
+def test_what_no_parser_takes_is_refused(gateway: str, body: bytes) -> None:
+    with pytest.raises(MalformedEvent):
+        events_of(gateway, body)
