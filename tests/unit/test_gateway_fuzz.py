@@ -70,8 +70,7 @@ def replaced(body: Any, path: tuple[Any, ...], value: Any) -> Any:
 def assert_kept_or_refused(gateway: str, body: bytes) -> None:
     try:
         events = events_of(gateway, body)
-    except MalformedEvent as refused:
-        assert refused.field
+    except MalformedEvent:
         return
     assert events
     for event in events:

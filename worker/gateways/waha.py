@@ -8,10 +8,10 @@ for each webhook URL and for the socket, so it identifies nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from worker.domain.errors import MalformedEvent
-from worker.domain.event import Connection, EventType, Media
+from worker.domain.event import Connection, EventType
 from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, digest, is_group, phone_first
 from worker.gateways.port import Decoded, Push
 from worker.gateways.reading import (
@@ -24,11 +24,11 @@ from worker.gateways.reading import (
     list_at,
     mapping_at,
     moment_at,
-    size_at,
     subtype_of,
     text_at,
 )
 from worker.gateways.signatures import matches_any
+from worker.gateways.waha_payload import Body, MessageId, media_of, message_id_at, push_name_of, who_of
 
 ACCEPTED_STATUS = 202
 PUBLISHED_SECRETS = frozenset({"your-secret-key", "my-secret-key"})
@@ -52,27 +52,8 @@ _CLIENT_STATES = {
     "UNPAIRED": "logged_out",
     "UNPAIRED_IDLE": "logged_out",
 }
-_MEDIA_KINDS = frozenset({"image", "video", "audio"})
 _STATE_OF_DELIVERY = frozenset({"ack", "ackName"})
 """What changes in a message while it is still the same one."""
-
-
-class _Body(NamedTuple):
-    """The body, opened. `me` and `payload` are empty where they are missing or no objects."""
-
-    whole: Mapping[str, Any]
-    me: Mapping[str, Any]
-    payload: Mapping[str, Any]
-    raw: bytes
-
-
-class _Id(NamedTuple):
-    """`<fromMe>_<chat>_<id>[_<participant>]`, taken apart; a bare id has only `id`."""
-
-    id: str | None = None
-    from_me: bool | None = None
-    chat: str | None = None
-    participant: str | None = None
 
 
 def verify(push: Push, secrets: Sequence[str]) -> bool:
@@ -90,13 +71,13 @@ def decode(push: Push) -> list[Decoded]:
     event = text_at(whole, "event")
     if event is None:
         raise MalformedEvent("event", "must be a text that is not empty")
-    body = _Body(whole, mapping_at(whole, "me"), mapping_at(whole, "payload"), raw)
+    body = Body(whole, mapping_at(whole, "me"), mapping_at(whole, "payload"), raw)
     fields = _fields_of(event, body)
     fields.setdefault("identity", _identity(body, fields))
     return [Decoded(gateway_instance=id_at(whole, "session"), occurred_at=_occurred_at(body), raw=raw, **fields)]
 
 
-def _fields_of(event: str, body: _Body) -> dict[str, Any]:
+def _fields_of(event: str, body: Body) -> dict[str, Any]:
     """The event's fields; `unknown/undecodable` where the payload is not what this kind of event has."""
     read = _READERS.get(event)
     if read is None:
@@ -111,56 +92,56 @@ def _fields_of(event: str, body: _Body) -> dict[str, Any]:
 # ─── messages ───
 
 
-def _message(body: _Body) -> dict[str, Any]:
+def _message(body: Body) -> dict[str, Any]:
     payload = body.payload
-    named = _id_at(payload, "id")
-    fields = _who(body, named)
+    named = message_id_at(payload, "id")
+    fields = who_of(body, named)
     return {
         "type": EventType.MESSAGE,
         **fields,
-        "ref_message_id": _id_at(mapping_at(payload, "replyTo"), "id").id,
+        "ref_message_id": message_id_at(mapping_at(payload, "replyTo"), "id").id,
         "text": text_at(payload, "body"),
-        "media": _media(payload),
-        "push_name": None if fields["from_me"] else _push_name(payload),
+        "media": media_of(payload),
+        "push_name": None if fields["from_me"] else push_name_of(payload),
         **_message_identity(body, named, {k: v for k, v in payload.items() if k not in _STATE_OF_DELIVERY}),
     }
 
 
-def _waiting(body: _Body) -> dict[str, Any]:
+def _waiting(body: Body) -> dict[str, Any]:
     """A message that could not be decrypted yet; the message itself follows with the same id."""
     return {**_message(body), "subtype": "waiting"}
 
 
-def _edited(body: _Body) -> dict[str, Any]:
-    return {**_message(body), "subtype": "edited", "ref_message_id": _id_at(body.payload, "editedMessageId").id}
+def _edited(body: Body) -> dict[str, Any]:
+    return {**_message(body), "subtype": "edited", "ref_message_id": message_id_at(body.payload, "editedMessageId").id}
 
 
-def _revoked(body: _Body) -> dict[str, Any]:
+def _revoked(body: Body) -> dict[str, Any]:
     """`after` is the notice, `before` what was revoked; either may be missing."""
     payload = body.payload
     notice = mapping_at(payload, "after") or mapping_at(payload, "before")
-    named = _id_at(notice, "id")
-    revoked = _id_at(payload, "revokedMessageId").id or _id_at(mapping_at(payload, "before"), "id").id
-    who = _who(body._replace(payload=notice), named)
+    named = message_id_at(notice, "id")
+    revoked = message_id_at(payload, "revokedMessageId").id or message_id_at(mapping_at(payload, "before"), "id").id
+    who = who_of(body._replace(payload=notice), named)
     return {"type": EventType.MESSAGE, "subtype": "revoked", **who, "ref_message_id": revoked, **_message_identity(body, named, payload)}
 
 
-def _reaction(body: _Body) -> dict[str, Any]:
+def _reaction(body: Body) -> dict[str, Any]:
     """A reaction taken back has an empty text, which is its content too."""
     reaction = mapping_at(body.payload, "reaction")
-    changes = {"text": text_at(reaction, "text"), "ref_message_id": _id_at(reaction, "messageId").id, "media": None}
+    changes = {"text": text_at(reaction, "text"), "ref_message_id": message_id_at(reaction, "messageId").id, "media": None}
     return {**_message(body), "subtype": "reaction", **changes}
 
 
-def _vote(body: _Body, subtype: str) -> dict[str, Any]:
+def _vote(body: Body, subtype: str) -> dict[str, Any]:
     vote = mapping_at(body.payload, "vote")
-    named = _id_at(vote, "id")
-    who = _who(body._replace(payload=vote), named)
-    ref = _id_at(mapping_at(body.payload, "poll"), "id").id
+    named = message_id_at(vote, "id")
+    who = who_of(body._replace(payload=vote), named)
+    ref = message_id_at(mapping_at(body.payload, "poll"), "id").id
     return {"type": EventType.MESSAGE, "subtype": subtype, **who, "ref_message_id": ref, **_message_identity(body, named, body.payload)}
 
 
-def _message_identity(body: _Body, named: _Id, content: Mapping[str, Any]) -> dict[str, Identity]:
+def _message_identity(body: Body, named: MessageId, content: Mapping[str, Any]) -> dict[str, Identity]:
     """Nothing without an id: then the identity rests on the time, if there is one."""
     return {"identity": by_message(digest(content, body.raw))} if named.id else {}
 
@@ -168,11 +149,11 @@ def _message_identity(body: _Body, named: _Id, content: Mapping[str, Any]) -> di
 # ─── receipts ───
 
 
-def _ack(body: _Body) -> dict[str, Any]:
+def _ack(body: Body) -> dict[str, Any]:
     """Whose receipt: the participant's in a group, the chat's for a message of ours, ours for a message of theirs."""
     payload = body.payload
-    named = _id_at(payload, "id")
-    who = _who(body, named)
+    named = message_id_at(payload, "id")
+    who = who_of(body, named)
     reader, aliases = phone_first(id_at(payload, "participant"))
     if reader is None and who["from_me"] and not who["is_group"]:
         reader, aliases = who["chat_id"], who["chat_aliases"]
@@ -196,7 +177,7 @@ def _ack_status(payload: Mapping[str, Any]) -> str | None:
 # ─── the instance itself ───
 
 
-def _session_status(body: _Body) -> dict[str, Any]:
+def _session_status(body: Body) -> dict[str, Any]:
     status = text_at(body.payload, "status")
     if status is None:
         return {"type": EventType.UNKNOWN, "subtype": "undecodable"}
@@ -212,7 +193,7 @@ def _session_status(body: _Body) -> dict[str, Any]:
     return fields
 
 
-def _state_change(body: _Body) -> dict[str, Any]:
+def _state_change(body: Body) -> dict[str, Any]:
     word = first_text(body.payload.get("state"), body.whole.get("payload"))
     if word is None:
         return {"type": EventType.UNKNOWN, "subtype": "undecodable"}
@@ -220,7 +201,7 @@ def _state_change(body: _Body) -> dict[str, Any]:
     return {"type": EventType.CONNECTION, "subtype": state, "connection": Connection(state=state, reason_code=subtype_of(word))}
 
 
-def _engine_event(body: _Body) -> dict[str, Any]:
+def _engine_event(body: Body) -> dict[str, Any]:
     """What the engine under WAHA said, in its own words; a history or offline synchronisation among it."""
     name = text_at(body.payload, "event") or "engine"
     is_history = "history" in name.lower() or "offlinesync" in name.lower()
@@ -230,7 +211,7 @@ def _engine_event(body: _Body) -> dict[str, Any]:
 # ─── people, groups, calls ───
 
 
-def _presence(body: _Body) -> dict[str, Any]:
+def _presence(body: Body) -> dict[str, Any]:
     """One body may tell of several people; sender and subtype only where it is one."""
     chat_id, chat_aliases = phone_first(id_at(body.payload, "id"))
     fields: dict[str, Any] = {"type": EventType.PRESENCE, "chat_id": chat_id, "chat_aliases": chat_aliases, "is_group": is_group(chat_id)}
@@ -242,7 +223,7 @@ def _presence(body: _Body) -> dict[str, Any]:
     return fields
 
 
-def _group(body: _Body, rest: str) -> dict[str, Any]:
+def _group(body: Body, rest: str) -> dict[str, Any]:
     """`group.join`, `group.leave` and `group.v2.*`."""
     group_id = id_at(mapping_at(body.payload, "group"), "id") or id_at(body.payload, "chatId") or id_at(body.payload, "id")
     chat_id, chat_aliases = phone_first(group_id)
@@ -255,7 +236,7 @@ def _group(body: _Body, rest: str) -> dict[str, Any]:
     }
 
 
-def _call(body: _Body, rest: str) -> dict[str, Any]:
+def _call(body: Body, rest: str) -> dict[str, Any]:
     caller, aliases = phone_first(id_at(body.payload, "from"))
     return {
         "type": EventType.CALL,
@@ -268,18 +249,18 @@ def _call(body: _Body, rest: str) -> dict[str, Any]:
     }
 
 
-def _poll(body: _Body, rest: str) -> dict[str, Any]:
+def _poll(body: Body, rest: str) -> dict[str, Any]:
     return _vote(body, subtype_of("poll_" + rest.replace(".", "_")))
 
 
-def _event_response(body: _Body, rest: str) -> dict[str, Any]:
+def _event_response(body: Body, rest: str) -> dict[str, Any]:
     """An answer to a calendar event, or that it could not be read (`event.response.failed`)."""
     ref = id_at(mapping_at(body.payload, "eventCreationKey"), "id")
     return {**_message(body), "subtype": subtype_of("event_" + rest.replace(".", "_")), "ref_message_id": ref}
 
 
-def _system(family: str) -> Callable[[_Body, str], dict[str, Any]]:
-    def read(body: _Body, rest: str) -> dict[str, Any]:
+def _system(family: str) -> Callable[[Body, str], dict[str, Any]]:
+    def read(body: Body, rest: str) -> dict[str, Any]:
         chat_id, chat_aliases = phone_first(id_at(body.payload, "chatId") or (id_at(body.payload, "id") if family == "chat" else None))
         subtype = subtype_of(f"{family}_{rest.replace('.', '_')}")
         return {
@@ -293,81 +274,12 @@ def _system(family: str) -> Callable[[_Body, str], dict[str, Any]]:
     return read
 
 
-# ─── parts ───
-
-
-def _id_at(source: Mapping[str, Any], name: str) -> _Id:
-    """Taken apart by the chat's server name: an id of its own may hold `_`."""
-    text = id_at(source, name) or id_at(mapping_at(source, name), "_serialized")
-    if text is None:
-        return _Id()
-    mine, _, rest = text.partition("_")
-    chat, _, rest = rest.partition("_")
-    if mine not in {"true", "false"} or "@" not in chat or not rest:
-        return _Id(id=text)
-    bare, _, participant = rest.rpartition("_")
-    if "@" not in participant or not bare:
-        return _Id(rest, mine == "true", chat)
-    return _Id(bare, mine == "true", chat, participant)
-
-
-def _who(body: _Body, named: _Id) -> dict[str, Any]:
-    """Chat and sender. The id's chat is right whoever sent it; `from` and `to` mean different things in different engines."""
-    payload = body.payload
-    stated = flag_at(payload, "fromMe")
-    from_me = stated if stated is not None else bool(named.from_me)
-    key, info = mapping_at(payload, "_data", "key"), mapping_at(payload, "_data", "Info")
-    from_id, to_id = id_at(payload, "from"), id_at(payload, "to")
-    chat_alt = id_at(key, "remoteJidAlt") or (None if from_me else id_at(key, "senderPn"))
-    chat_id, chat_aliases = phone_first(named.chat or ((to_id or from_id) if from_me else from_id), chat_alt)
-    participant = id_at(payload, "participant") or named.participant
-    sender_alt = id_at(key, "participantAlt") or id_at(key, "participantPn") or id_at(info, "SenderAlt")
-    if from_me:
-        sender_id, sender_aliases = phone_first(id_at(body.me, "id"), id_at(body.me, "lid"))
-    elif participant:
-        sender_id, sender_aliases = phone_first(participant, sender_alt)
-    else:
-        sender_id, sender_aliases = (None, ()) if is_group(chat_id) else (chat_id, chat_aliases)
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": is_group(chat_id),
-        "message_ids": (named.id,) if named.id else (),
-    }
-
-
-def _media(payload: Mapping[str, Any]) -> Media | None:
-    media = mapping_at(payload, "media")
-    if not media and flag_at(payload, "hasMedia") is not True:
-        return None
-    mimetype = text_at(media, "mimetype")
-    kind = mimetype.partition("/")[0].lower() if mimetype else "unknown"
-    if mimetype and kind not in _MEDIA_KINDS:
-        kind = "document"
-    return Media(
-        kind=kind,
-        mimetype=mimetype,
-        filename=text_at(media, "filename"),
-        size=size_at(media, "size"),
-        url=text_at(media, "url"),
-        inline=text_at(media, "data") is not None,
-    )
-
-
-def _push_name(payload: Mapping[str, Any]) -> str | None:
-    data = mapping_at(payload, "_data")
-    return first_text(data.get("pushName"), data.get("notifyName"), mapping_at(data, "Info").get("PushName"))
-
-
-def _occurred_at(body: _Body) -> str | None:
+def _occurred_at(body: Body) -> str | None:
     vote_time = mapping_at(body.payload, "vote").get("timestamp")
     return instant_at(body.payload, "timestamp") or instant(vote_time) or instant_at(body.whole, "timestamp")
 
 
-def _identity(body: _Body, fields: Mapping[str, Any]) -> Identity:
+def _identity(body: Body, fields: Mapping[str, Any]) -> Identity:
     """Of what has no message id: the payload's time, else the envelope's, else none."""
     moment = moment_at(body.payload, "timestamp") or moment_at(body.whole, "timestamp")
     if moment is None:
@@ -376,7 +288,7 @@ def _identity(body: _Body, fields: Mapping[str, Any]) -> Identity:
     return by_time(moment, part, body.raw)
 
 
-_READERS: Mapping[str, Callable[[_Body], dict[str, Any]]] = {
+_READERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {
     "message": _message,
     "message.any": _message,
     "message.waiting": _waiting,
@@ -391,7 +303,7 @@ _READERS: Mapping[str, Callable[[_Body], dict[str, Any]]] = {
     "presence.update": _presence,
 }
 _PAYLOAD_MAY_BE_ANYTHING = frozenset({"state.change"})
-_FAMILIES: Mapping[str, Callable[[_Body, str], dict[str, Any]]] = {
+_FAMILIES: Mapping[str, Callable[[Body, str], dict[str, Any]]] = {
     "group": _group,
     "call": _call,
     "poll": _poll,
