@@ -23,7 +23,7 @@ from worker.domain.ids import EventKey, InstanceId, Position, Shard, TenantId, s
 from worker.domain.record import Record, decode, normalized_body
 from worker.gateways import GATEWAYS
 from worker.gateways.port import Decoded, Gateway, Push
-from worker.ingest.door import Door, RoomLimits
+from worker.ingest.door import REFRESH_DEADLINE_S, Door, RoomLimits
 from worker.ingest.entrance import Entrance
 from worker.ingest.handler import INGEST_DURABLE_S, Ingest
 from worker.ingest.preparation import Preparation, Stamps
@@ -326,6 +326,24 @@ async def test_a_worker_without_room_spends_no_time_on_what_it_refuses() -> None
     async with world(room=RoomLimits(max_events=0, max_bytes=0, tenant_share=1.0)) as it:
         assert told(await it.push("sales", b"not even json"))["code"] == "JOURNAL_FULL"
         assert told(await it.push("signed", message("k1")))["code"] == "JOURNAL_FULL"
+
+
+async def test_the_figures_are_read_anew_each_second_so_that_room_made_elsewhere_opens_the_door() -> None:
+    async with world(room=RoomLimits(max_events=10, max_bytes=1 << 20, tenant_share=1.0)) as it, anyio.create_task_group() as tasks:
+        await tasks.start(it.door.run)
+        it.door.count(ACME, 8, 0)
+        assert told(await it.push("sales", message("k1")))["code"] == "JOURNAL_FULL"
+        await anyio.sleep(1.1)  # noqa: TID251 -- virtual time
+        assert (await it.push("sales", message("k1"))).status == 202
+        it.door.shut()
+
+
+async def test_a_store_that_hangs_holds_up_a_refresh_for_its_deadline_at_most() -> None:
+    async with world() as it:
+        it.store.faults.stall()
+        started_s = anyio.current_time()
+        assert not await it.door.refresh()
+        assert anyio.current_time() - started_s == pytest.approx(REFRESH_DEADLINE_S, abs=0.01)
 
 
 async def test_a_leaving_worker_still_journals_and_closes_each_connection() -> None:

@@ -13,10 +13,13 @@ import aiohttp
 import anyio
 import orjson
 import pytest
+import structlog
+from aiohttp import web
 from anyio.lowlevel import checkpoint
 
 from tests.conftest import UVLOOP
 from worker.adapters.memory_store import MemoryStore
+from worker.api import server
 from worker.api.dashboard import dashboard_routes
 from worker.api.health import Health, Keys, Readiness, health_routes
 from worker.api.server import application, serving
@@ -303,3 +306,37 @@ async def test_a_port_in_use_is_a_configuration_error_that_names_it() -> None:
         with pytest.raises(ConfigurationError, match=f"WORKER_HTTP__PORT: {it.port} "):
             async with serving(application([], max_body_bytes=1), "127.0.0.1", it.port):
                 raise AssertionError("must not listen")
+
+
+async def test_a_connection_beyond_the_limit_is_closed_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    async with site() as it:
+        assert (await it.get("/livez"))[0] == 200  # this client's connection stays open: it is the one
+        assert await raw_exchange(it.port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        assert (await it.get("/livez"))[0] == 200
+
+
+async def test_a_fault_in_a_page_is_500_with_its_shape_and_shows_nothing_of_itself() -> None:
+    async def broken(_request: web.Request) -> web.Response:
+        raise RuntimeError("of 5511900000001")
+
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            serving(application([web.get("/{what}", broken)], max_body_bytes=1), "127.0.0.1", 0) as port,
+            aiohttp.ClientSession() as client,
+            client.get(f"http://127.0.0.1:{port}/5511900000001") as answer,
+        ):
+            told = await answer.json()
+    assert (answer.status, told["error"]["code"]) == (500, "INTERNAL_ERROR")
+    assert "5511900000001" not in str(told)
+    assert [entry["cause"] for entry in logs] == ["RuntimeError"]
+    assert "5511900000001" not in str([{**entry, "stack": ""} for entry in logs])
+    assert [(entry["event"], entry["route"], entry["request_id"]) for entry in logs] == [
+        ("request_failed", "/{what}", told["error"]["requestId"])
+    ]
+
+
+async def test_an_address_that_is_not_ours_is_a_configuration_error_that_names_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"WORKER_HTTP__HOST: cannot listen on 192\.0\.2\.1:0"):
+        async with serving(application([], max_body_bytes=1), "192.0.2.1", 0):
+            raise AssertionError("must not listen")

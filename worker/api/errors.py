@@ -9,7 +9,7 @@ from uuid import uuid4
 from aiohttp import web
 
 
-def error(status: int, code: str, message: str, details: Mapping[str, Any] | None = None) -> web.Response:
-    """`{"success": false, "error": {code, message, details, requestId}}`."""
-    body = {"code": code, "message": message, "details": dict(details or {}), "requestId": uuid4().hex}
+def error(status: int, code: str, message: str, *, details: Mapping[str, Any] | None = None, request_id: str | None = None) -> web.Response:
+    """`{"success": false, "error": {code, message, details, requestId}}`; without a `request_id` it gets a fresh one."""
+    body = {"code": code, "message": message, "details": dict(details or {}), "requestId": request_id or uuid4().hex}
     return web.json_response({"success": False, "error": body}, status=status)

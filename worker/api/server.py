@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
+from uuid import uuid4
 
 import anyio
 import structlog
@@ -104,9 +106,13 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPException:
         raise
     except Exception as exc:
-        answer = error(500, "INTERNAL_ERROR", "a fault of the worker; its log has the cause under this requestId")
-        log.exception("request_failed", method=request.method, route=_route(request), cause=type(exc).__name__)
-        return answer
+        request_id = uuid4().hex
+        # The type and the lines, not the message: it may quote what was sent.
+        stack = "".join(traceback.format_tb(exc.__traceback__))
+        log.error(
+            "request_failed", method=request.method, route=_route(request), request_id=request_id, cause=type(exc).__name__, stack=stack
+        )  # noqa: TRY400
+        return error(500, "INTERNAL_ERROR", "a fault of the worker; its log has the cause under this requestId", request_id=request_id)
 
 
 def _route(request: web.Request) -> str:

@@ -65,7 +65,7 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._off_loop = anyio.CapacityLimiter(OFF_LOOP_THREADS)
-        self._intake = Intake()
+        self.intake = Intake()
         self._faults_logged: set[tuple[str, str]] = set()
 
     async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -97,15 +97,15 @@ class Ingest:
         """Counts an answer, and tells the client to go elsewhere while the worker leaves. Also for answers given before `accept`."""
         self._metrics.ingest_requests.add(gateway, answer.code)
         if answer.status == 503:  # noqa: PLR2004 -- the one status that says "again"
-            self._intake.refused += 1
+            self.intake.refused += 1
         elif not answer.is_accepted:
-            self._intake.rejected += 1
+            self.intake.rejected += 1
         if self._door.state is DoorState.OPEN:
             return answer
         return _closing(answer)
 
     def statistics(self) -> dict[str, object]:
-        intake = self._intake
+        intake = self.intake
         return {
             "events": intake.events,
             "duplicates": intake.duplicates,
@@ -155,8 +155,8 @@ class Ingest:
     def _count(self, instance: Instance, prepared: Prepared, duplicate: list[bool]) -> None:
         metrics, tenant = self._metrics, instance.tenant_id
         duplicates = sum(duplicate)
-        self._intake.events += len(duplicate) - duplicates
-        self._intake.duplicates += duplicates
+        self.intake.events += len(duplicate) - duplicates
+        self.intake.duplicates += duplicates
         for event_type, again in zip(prepared.types, duplicate, strict=True):
             if not again:
                 metrics.ingest_events.add(tenant, event_type.value)
