@@ -107,11 +107,9 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
         raise
     except Exception as exc:
         request_id = uuid4().hex
-        # The type and the lines, not the message: it may quote what was sent.
-        stack = "".join(traceback.format_tb(exc.__traceback__))
-        log.error(
-            "request_failed", method=request.method, route=_route(request), request_id=request_id, cause=type(exc).__name__, stack=stack
-        )  # noqa: TRY400
+        # The type and the lines, not the message (`log.exception` would show it): it may quote what was sent.
+        told = {"method": request.method, "route": _route(request), "request_id": request_id, "cause": type(exc).__name__}
+        log.error("request_failed", **told, stack="".join(traceback.format_tb(exc.__traceback__)))  # noqa: TRY400 -- see above
         return error(500, "INTERNAL_ERROR", "a fault of the worker; its log has the cause under this requestId", request_id=request_id)
 
 
