@@ -69,7 +69,7 @@ class Rules:
     events: int = 30
     rough_steps: int = 450
     calm_steps: int = 12_000
-    visibility_s: float = 0.05
+    visibility_s: float = 0.12
     graceful: bool = False
 
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3_600 if CHAOS else 120)]
 WALKS_ON_THE_TWIN = scaled(300, 10_000)
 WALKS_ON_REDIS = scaled(25, 1_000)
 ROUGH, GRACEFUL = Rules(), Rules(graceful=True)
-SHORT_ROUGH = replace(ROUGH, events=20, rough_steps=250)
+SHORT_ROUGH = replace(ROUGH, events=20, rough_steps=250, visibility_s=0.04)
 SHORT_GRACEFUL = replace(SHORT_ROUGH, graceful=True)
 
 
