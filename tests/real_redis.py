@@ -26,6 +26,8 @@ class RealRedis:
         self.directory = Path(tempfile.mkdtemp(prefix="rr-"))
         self.socket = self.directory / "s"
         self.url = f"unix://{self.socket}"
+        self.port = _free_port()
+        """For replication, which knows no unix socket."""
         self._settings = {"appendonly": "yes", "appendfsync": "everysec", "save": "", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -51,7 +53,7 @@ class RealRedis:
         binary = find_redis_binary().path
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [binary, "--port", "0", "--unixsocket", self.socket, "--dir", self.directory, "--loglevel", "warning", *options],
+                [binary, "--port", str(self.port), "--unixsocket", self.socket, "--dir", self.directory, "--loglevel", "warning", *options],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -93,6 +95,11 @@ class RealRedis:
                 return probe.recv(64).startswith(b"+PONG")
         except OSError:
             return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -70,16 +70,13 @@ class RedisStore:
 
     async def ensure_config(self, *, shards: int) -> None:
         """Fixes the number of shards at the first start ever. Raises `ConfigurationError` when this server cannot be used as configured."""
-        faults = []
         policy = (await self.facts()).maxmemory_policy
-        if policy is not None and policy != "noeviction":
-            faults.append(f"redis maxmemory-policy: {policy}; allowed: noeviction (an evicted lease would mean two owners)")
+        if policy not in {None, "noeviction"}:
+            raise ConfigurationError([f"redis maxmemory-policy: {policy}; allowed: noeviction (an evicted lease would mean two owners)"])
         await self._data.call("HSETNX", redis_keys.CONFIG, "shards", shards)
         fixed = int(await self._data.call("HGET", redis_keys.CONFIG, "shards"))
         if fixed != shards:
-            faults.append(f"WORKER_REGISTRY__SHARDS: {shards}; allowed: {fixed}, fixed at the first start of this deployment")
-        if faults:
-            raise ConfigurationError(faults)
+            raise ConfigurationError([f"WORKER_REGISTRY__SHARDS: {shards}; allowed: {fixed}, fixed at the first start of this deployment"])
 
     async def close(self) -> None:
         """Idempotent; at most a second per client."""
