@@ -78,7 +78,8 @@ class Claimed:
     """Since the delivery was first parked."""
 
 
-class Want(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Want:
     """How many deliveries of a webhook can start now, and how long each may stay invisible."""
 
     count: int

@@ -1,0 +1,273 @@
+"""The process: builds everything, in dependency order, and takes it down in the reverse. The only place that wires the real parts.
+
+```
+listener ( store, embedded or not ( transport ( engine: … until a signal, then the shutdown … report ) ) ) exit code
+```
+
+The listener opens first and closes last: `/livez` answers from the start, and a push that comes while the store is not there yet
+gets a 503 it can come back from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+import time
+from pathlib import Path
+
+import anyio
+import structlog
+
+from worker.adapters.clock import rfc3339, utc_now
+from worker.adapters.http import AiohttpTransport
+from worker.adapters.http_push import pushing
+from worker.adapters.redis_store import RedisStore
+from worker.adapters.store_opening import EMBEDDED, StoreChoice, opened_store
+from worker.api.dashboard import dashboard_routes
+from worker.api.demo_sink import DemoSink, demo_sink_routes
+from worker.api.health import Keys, health_routes
+from worker.api.server import application, serving
+from worker.client_registry.registry import Identity
+from worker.demo import push_demo_events, with_demo
+from worker.domain.catalog import Catalog
+from worker.domain.errors import StoreUnavailable
+from worker.domain.ids import EventKey, OwnerId
+from worker.drain_report import Departure, Leavings, drain_report
+from worker.engine import Engine, EngineSettings, World
+from worker.event_integration.outcome import RetryPolicy
+from worker.event_integration.pipeline import Clocks
+from worker.gateways.identity import fresh_key
+from worker.ingest.door import RoomLimits
+from worker.ingest.entrance import Entrance
+from worker.ingest.preparation import Stamps
+from worker.ingest.routes import ingest_routes
+from worker.lifecycle import ExitCode, Signals, monotonic_s, raise_open_files, stuck_tasks
+from worker.logs import Lines, emit_report, set_up, stderr_lines
+from worker.loop_lag import LoopLag
+from worker.settings import Settings
+from worker.showing import Showing
+from worker.shutdown import Shutdown
+from worker.terminal import show_live
+
+log = structlog.get_logger("worker.app")
+
+WATCHDOG_GRACE_S = 3.0
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+async def run(settings: Settings, signals: Signals) -> ExitCode:
+    """One life of a worker, until a signal was answered with a drain. Raises `ConfigurationError`, `DependencyUnreachable`."""
+    signals.attach(asyncio.get_running_loop())
+    lines = stderr_lines()
+    set_up(lines)
+    try:
+        return await Process(settings, signals, lines).live()
+    finally:
+        lines.close()
+
+
+class Process:
+    """`live` once; everything it opens it closes, in the reverse order."""
+
+    def __init__(self, settings: Settings, signals: Signals, lines: Lines) -> None:
+        self._settings = settings
+        self._signals = signals
+        self._lines = lines
+        self._lag = LoopLag()
+        self._sink = DemoSink() if settings.demo else None
+        self._entrance = Entrance()
+        self._budget_s = settings.shutdown.budget_s or settings.shutdown.stop_timeout_s - 10
+        self._identity = _identity(sole=settings.redis.url == EMBEDDED)
+        self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
+        self._spill_asked = False
+
+    async def live(self) -> ExitCode:
+        http = self._settings.http
+        self._signals.limit(self._budget_s + WATCHDOG_GRACE_S)
+        _, open_files = raise_open_files()
+        log.info("worker_starts", pid=os.getpid(), owner=self._identity.owner, open_files=open_files, budget_s=self._budget_s)
+        routes = [
+            *health_routes(self._showing.health(), self._keys()),
+            *ingest_routes(self._entrance, max_body_bytes=http.max_body_bytes),
+            *dashboard_routes(),
+            *(demo_sink_routes(self._sink) if self._sink else ()),
+        ]
+        app = application(routes, max_body_bytes=http.max_body_bytes)
+        async with serving(app, http.host, http.port) as port, anyio.create_task_group() as outside:
+            log.info("listening", host=http.host, port=port)
+            outside.start_soon(self._lag.measure)
+            outside.start_soon(show_live, self._lines, lambda: self._showing.live_line(self._time_left))
+            code = await self._until_stopped(f"http://127.0.0.1:{port}")
+            outside.cancel_scope.cancel()
+        return code
+
+    async def _until_stopped(self, base_url: str) -> ExitCode:
+        """Opens the store unless a signal comes first; then runs until one does."""
+        code = ExitCode.CLEAN
+        async with anyio.create_task_group() as starting:
+
+            async def give_up_when_told() -> None:
+                await self._signals.wait_first()
+                starting.cancel_scope.cancel()
+
+            starting.start_soon(give_up_when_told)
+            async with opened_store(self._choice()) as store:
+                with anyio.CancelScope(shield=True):  # from here on a signal means drain; every phase of it is bounded
+                    code = await self._with_store(store, base_url)
+                starting.cancel_scope.cancel()
+        return code
+
+    async def _with_store(self, store: RedisStore, base_url: str) -> ExitCode:
+        catalog = self._settings.catalog()
+        if self._sink is not None:
+            catalog = with_demo(catalog, base_url)
+        transport = AiohttpTransport()
+        try:
+            engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings, catalog), _world())
+            self._showing.engine = engine
+            async with anyio.create_task_group() as running:
+                await running.start(engine.run)
+                self._entrance.open(engine.ingest)
+                log.info("worker_ready", instances=len(catalog.instances), webhooks=len(catalog.webhooks))
+                await self._work(base_url)
+                running.start_soon(self._note_spill)
+                code = await self._drain(engine)
+                running.cancel_scope.cancel()
+            return code
+        finally:
+            await transport.close()
+
+    async def _work(self, base_url: str) -> None:
+        """Until the first signal; the demo's gateway ends with it."""
+        async with anyio.create_task_group() as working:
+            if self._sink is not None:
+                working.start_soon(_push_demo, base_url)
+            await self._signals.wait_first()
+            working.cancel_scope.cancel()
+
+    async def _drain(self, engine: Engine) -> ExitCode:
+        """The shutdown and its report. Whatever goes wrong inside becomes exit code 70 with its cause in the log."""
+        before = _counters(engine)
+        signal_at_s = self._signals.first_at_s if self._signals.first_at_s is not None else monotonic_s()
+        shutdown = engine.shutdown(signal_at_s=signal_at_s, budget_s=self._budget_s, spill_asked=lambda: self._spill_asked)
+        self._showing.shutdown = shutdown
+        code = ExitCode.LEFT_TO_TIME
+        try:
+            await shutdown.run()
+            await engine.registry.withdraw()
+            if shutdown.left_nothing:
+                code = ExitCode.CLEAN
+        except StoreUnavailable as exc:
+            log.warning("store_away_at_exit", cause=str(exc), next_step="the journal has everything; leases end by themselves")
+        except Exception:
+            log.exception("shutdown_failed", next_step="what was accepted is in the journal; start again and look at the cause")
+            code = ExitCode.NOT_DURABLE
+        emit_report(self._lines, self._report(engine, shutdown, before, code))
+        return code
+
+    def _report(self, engine: Engine, shutdown: Shutdown, before: dict[str, int], code: ExitCode) -> dict[str, object]:
+        successor, me, after = shutdown.successor, self._identity, _counters(engine)
+        departure = Departure(
+            reason="local" if successor is None else "deployment" if successor.revision > me.revision else "replacement",
+            signal=self._signals.name,
+            signals_seen=self._signals.seen,
+            family=me.family,
+            revision=me.revision,
+            successor=successor.owner if successor else None,
+            budget_s=self._budget_s,
+        )
+        leavings = Leavings(
+            phases=shutdown.phases,
+            accounts=list(shutdown.accounts.values()),
+            at_signal=shutdown.at_signal,
+            during={name: after[name] - before[name] for name in before},
+            spilled=shutdown.spilled,
+            stuck=stuck_tasks(asyncio.get_running_loop()) if shutdown.unconfirmed else [],
+            loop_lag_max_ms=round(self._lag.worst_s * 1000),
+        )
+        return drain_report(departure, leavings, exit_code=int(code))
+
+    async def _note_spill(self) -> None:
+        await self._signals.wait_spill()
+        self._spill_asked = True
+
+    def _is_stopping(self) -> bool:
+        return self._signals.first_at_s is not None
+
+    def _time_left(self) -> tuple[float, float]:
+        since_s = monotonic_s() - (self._signals.first_at_s or monotonic_s())
+        return max(0.0, self._budget_s - since_s), self._budget_s
+
+    def _keys(self) -> Keys:
+        http = self._settings.http
+        return Keys(
+            on_loopback=http.host in LOOPBACK,
+            admin_key=http.admin_key.get_secret_value() if http.admin_key else None,
+            metrics_key=http.metrics_key.get_secret_value() if http.metrics_key else None,
+        )
+
+    def _choice(self) -> StoreChoice:
+        settings, journal = self._settings, self._settings.journal
+        return StoreChoice(
+            url=settings.redis.url,
+            data_dir=Path(settings.data_dir),
+            shards=settings.registry.shards,
+            dedupe_window_s=journal.dedupe_window_s,
+            dedupe_max_keys=journal.dedupe_max_keys,
+            durability=journal.durability,
+            patience_s=settings.startup.wait_s,
+        )
+
+
+def engine_settings(settings: Settings, catalog: Catalog) -> EngineSettings:
+    """The engine's slice."""
+    journal, delivery, buffer = settings.journal, settings.delivery, settings.buffer
+    share = journal.max_backlog_share_per_tenant if len(catalog.tenants) > 1 else 1.0
+    return EngineSettings(
+        shards=settings.registry.shards,
+        lease_ttl_s=settings.registry.lease_ttl_s,
+        buffer_max_events=buffer.max_events,
+        buffer_max_bytes=buffer.max_bytes,
+        buffer_min_lane_events=buffer.min_lane_events,
+        max_in_flight=delivery.max_in_flight,
+        retry=RetryPolicy(schedule_s=tuple(delivery.retry_schedule_s), max_age_s=delivery.max_age_s),
+        room=RoomLimits(max_events=journal.max_backlog_events, max_bytes=journal.max_backlog_bytes, tenant_share=share),
+        keep_s=journal.keep_s,
+        dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,
+    )
+
+
+def _identity(*, sole: bool) -> Identity:
+    """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one."""
+    task = f"{socket.gethostname()}-{os.getpid()}"
+    return Identity(owner=OwnerId(f"{task}-{secrets.token_hex(4)}"), task=task, family="", revision=0, sole=sole)
+
+
+def _world() -> World:
+    chance = random.SystemRandom()
+
+    def new_key() -> EventKey:
+        return fresh_key(int(utc_now().timestamp() * 1000), secrets.token_bytes(10))
+
+    return World(
+        clocks=Clocks(monotonic_s=monotonic_s, wall_s=time.time, unit_random=chance.random),
+        stamps=Stamps(received_at=lambda: rfc3339(utc_now()), fresh_key=new_key),
+    )
+
+
+def _counters(engine: Engine) -> dict[str, int]:
+    intake, settling = engine.ingest.intake, engine.settling
+    return {
+        "accepted": intake.events,
+        "refused": intake.refused,
+        "delivered": settling.delivered_count,
+        "failed": settling.failed_count,
+    }
+
+
+async def _push_demo(base_url: str) -> None:
+    async with pushing() as push:
+        await push_demo_events(push.post, base_url)

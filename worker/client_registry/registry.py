@@ -1,0 +1,242 @@
+"""The client_registry of this worker: which shards it owns, proved; how it gets them, keeps them and gives them up.
+
+Owns every tenure's state. Tells what changed through `Hooks` and knows nothing of pipelines. Fail-closed: when a lease
+cannot be proved the tenure is suspended at its local validity's end, well before the store lets anybody else have it.
+
+Waiting for a lease is a normal way to live: it changes no health answer and never ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from worker.client_registry.port import Busy, Granted, Leases, Member, Membership, Quarantined
+from worker.client_registry.proofs import Checkpointed
+from worker.client_registry.renewal import Renewal
+from worker.client_registry.tenure import Tenure, TenureState, valid_until_s
+from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.ids import OwnerId, Shard
+from worker.journal.completion import Completion
+from worker.journal.port import Checkpoints
+
+log = structlog.get_logger()
+
+LOOK_AGAIN_S = 2.0
+AWAY_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Called synchronously at each change of a tenure. `lost` gives the reason: expired, stale, stalled, redis."""
+
+    started: Callable[[Tenure], None]
+    suspended: Callable[[Tenure], None]
+    resumed: Callable[[Tenure], None]
+    ended: Callable[[Tenure], None]
+    lost: Callable[[Tenure, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who we are in the lease table. `sole`: we alone hold the embedded store, so a former owner is provably gone."""
+
+    owner: OwnerId
+    task: str
+    family: str
+    revision: int
+    sole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The three tables the registry lives on."""
+
+    leases: Leases
+    membership: Membership
+    checkpoints: Checkpoints
+
+
+class Registry:
+    """`run` in a task group. `tenures` is the table that reader, retry pump and checkpointer go by."""
+
+    def __init__(self, store: Store, identity: Identity, *, shards: int, renewal: Renewal, hooks: Hooks, wall: Callable[[], str]) -> None:
+        """`wall` says the time in RFC 3339, for people."""
+        self._leases = store.leases
+        self._membership = store.membership
+        self._checkpoints = store.checkpoints
+        self._wall = wall
+        self.identity = identity
+        self.shards = shards
+        self._renewal = renewal
+        self._hooks = hooks
+        self._clock = renewal.clock
+        self._tenures: dict[Shard, Tenure] = {}
+        self.is_draining = False
+        self.is_ready = False
+
+    def __repr__(self) -> str:
+        return f"<Registry owner={self.identity.owner} active={len(list(self.active()))} of {self.shards}>"
+
+    def active(self) -> list[Tenure]:
+        """Tenures that may do guarded work (ask `may_write` before each piece)."""
+        return [t for t in self._tenures.values() if t.state is TenureState.ACTIVE]
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as loops:
+            loops.start_soon(self._renewal.run, self.active, self._lose)
+            loops.start_soon(self._acquire_for_ever)
+            loops.start_soon(self._heartbeat)
+
+    # -- getting -----------------------------------------------------------------------------------------------------
+
+    async def _acquire_for_ever(self) -> None:
+        """Tries what we lack, then waits to be woken, for the earliest lease to run out, or for two seconds."""
+        while True:
+            wait_s = LOOK_AGAIN_S
+            try:
+                if not self.is_draining:
+                    wait_s = await self._acquire_missing()
+                await self._membership.wait_wake(self.identity.owner, block_s=wait_s)
+            except (StoreUnavailable, StoreFull) as exc:
+                log.warning("leases_not_reached", cause=str(exc), next_step="tried again in half a second")
+                await self._renewal.pause(AWAY_PAUSE_S)
+
+    async def _acquire_missing(self) -> float:
+        """One try at every shard we do not hold; answers how long to wait for the next."""
+        wait_s = LOOK_AGAIN_S
+        for number in range(self.shards):
+            shard = Shard(number)
+            held = self._tenures.get(shard)
+            if self.is_draining or (held is not None and held.state is TenureState.ACTIVE):
+                continue
+            sent_at_s = self._clock()
+            answer = await self._leases.acquire(shard, self.identity.owner, ttl_s=self._renewal.ttl_s, sole=self.identity.sole)
+            match answer:
+                case Granted():
+                    await self._granted(shard, answer, sent_at_s)
+                case Busy(remaining_s, _) | Quarantined(remaining_s):
+                    wait_s = min(wait_s, max(0.05, remaining_s + 0.01))
+        return wait_s
+
+    async def _granted(self, shard: Shard, grant: Granted, sent_at_s: float) -> None:
+        """A lease is ours: go on with what we knew if nobody held it in between, else start from the checkpoint."""
+        until_s = valid_until_s(sent_at_s, self._renewal.ttl_s)
+        try:
+            progress = await self._checkpoints.load(shard, grant.token)
+        except StaleToken:
+            return
+        former = self._tenures.get(shard)
+        if former is not None and former.token in {grant.previous, grant.token} and progress.tail >= former.completion.cursor:
+            former.token = grant.token
+            former.valid_until_s = until_s
+            former.state = TenureState.ACTIVE
+            log.info("tenure_resumed", shard=shard, token=grant.token)
+            self._hooks.resumed(former)
+            return
+        if former is not None:
+            self._end(former)
+        tenure = Tenure(shard, grant.token, Completion(shard, progress), granted_at_s=self._clock(), valid_until_s=until_s)
+        tenure.since = self._wall()
+        self._tenures[shard] = tenure
+        log.info("tenure_started", shard=shard, token=grant.token, prefix=progress.prefix, waiting=progress.tail - progress.prefix)
+        self._hooks.started(tenure)
+
+    # -- losing ------------------------------------------------------------------------------------------------------
+
+    def _lose(self, tenure: Tenure, reason: str) -> None:
+        """The lease cannot be proved any more: guarded work stops, what is known is kept in case it comes back."""
+        if tenure.state is TenureState.ACTIVE:
+            tenure.state = TenureState.SUSPENDED
+            log.warning(
+                "tenure_suspended", shard=tenure.shard, token=tenure.token, reason=reason, next_step="acquired again when the store allows"
+            )
+            self._hooks.suspended(tenure)
+            self._hooks.lost(tenure, reason)
+
+    def refused(self, tenure: Tenure) -> None:
+        """A guarded write was refused: somebody newer owns the shard. Ends the tenure."""
+        if tenure.state is not TenureState.ENDED:
+            log.warning("stale_write_refused", shard=tenure.shard, token=tenure.token, next_step="the tenure ends; the newer owner goes on")
+            self._hooks.lost(tenure, "stale")
+            self._end(tenure)
+
+    def start_over(self, tenure: Tenure) -> None:
+        """The store went back in time (it lost what it had not written to disk): forget what we knew, read from its checkpoint."""
+        self._end(tenure)
+
+    def _end(self, tenure: Tenure) -> None:
+        tenure.state = TenureState.ENDED
+        if self._tenures.get(tenure.shard) is tenure:
+            del self._tenures[tenure.shard]
+        self._hooks.ended(tenure)
+
+    # -- giving ------------------------------------------------------------------------------------------------------
+
+    async def successor(self) -> Member | None:
+        """A live worker that could take over: ready, not draining; the newest revision, then the one that holds least."""
+        others = [m for m in await self._membership.live() if m.owner != self.identity.owner and m.ready and not m.draining]
+        return max(others, key=lambda m: (m.revision, -m.shards), default=None)
+
+    async def release(self, proof: Checkpointed, *, to: OwnerId | None) -> bool:
+        """Gives the lease up; with `to` reserves it and wakes the successor. False when it was not ours any more."""
+        tenure = self._tenures.get(proof.shard)
+        released = await self._leases.release(proof.shard, self.identity.owner, proof.token, to=to)
+        if tenure is not None and tenure.token == proof.token:
+            self._end(tenure)
+        if to is not None:
+            await self._membership.wake(to)
+        return released
+
+    # -- being seen --------------------------------------------------------------------------------------------------
+
+    async def announce(self) -> None:
+        """Says what we are now. Raises `StoreUnavailable`."""
+        held = len(self.active())
+        me = self.identity
+        member = Member(
+            owner=me.owner,
+            task=me.task,
+            family=me.family,
+            revision=me.revision,
+            ready=self.is_ready,
+            draining=self.is_draining,
+            shards=held,
+        )
+        await self._membership.announce(member, ttl_s=self._renewal.heartbeat_ttl_s)
+
+    async def withdraw(self) -> None:
+        await self._membership.withdraw(self.identity.owner)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            try:
+                await self.announce()
+            except (StoreUnavailable, StoreFull) as exc:
+                log.warning("heartbeat_not_sent", cause=str(exc), next_step="sent again with the next one")
+            await self._renewal.pause(self._renewal.heartbeat_every_s)
+
+    def role(self) -> dict[str, object]:
+        """`/rolez`: what this worker is, and what it holds."""
+        now_s = self._clock()
+        active = sorted(self.active(), key=lambda t: t.shard)
+        return {
+            "role": "draining" if self.is_draining else "active" if active else "standby",
+            "owner": self.identity.owner,
+            "revision": self.identity.revision,
+            "shardsTotal": self.shards,
+            "shards": [shard_role(t, now_s) for t in active],
+        }
+
+
+def shard_role(tenure: Tenure, now_s: float) -> dict[str, object]:
+    return {
+        "shard": tenure.shard,
+        "token": tenure.token,
+        "validForS": round(max(0.0, tenure.valid_until_s - now_s), 3),
+        "since": tenure.since,
+        "heldForS": round(now_s - tenure.granted_at_s, 3),
+    }

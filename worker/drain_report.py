@@ -1,0 +1,135 @@
+"""The drain report (contract 8): what was there at the signal, what happened to it, and whether it balances. Pure.
+
+```
+pending_at_signal + appended = completed + parked + dead + in_journal        (events, over the shards owned, each until its release)
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.client_registry.tenure import Tenure
+from worker.domain.ids import OwnerId, Position, Shard
+from worker.journal.completion import Tally
+
+
+@dataclass(slots=True)
+class ShardAccount:
+    """One shard from the signal to its release. Opened and closed at instants at which nothing is between two places."""
+
+    shard: Shard
+    token: int
+    tail_at_signal: Position
+    pending_at_signal: int
+    released_to: OwnerId | None = None
+    is_released: bool = False
+    held_after_signal_ms: int | None = None
+    appended: int = 0
+    in_journal: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    @classmethod
+    def opened(cls, tenure: Tenure, tail: Position) -> ShardAccount:
+        """Starts counting: from here on every event of the shard that leaves the journal is tallied."""
+        completion = tenure.completion
+        completion.tally = Tally()
+        return cls(tenure.shard, tenure.token, tail, tail - completion.cursor + completion.open_events)
+
+    def close(self, tenure: Tenure, tail: Position) -> None:
+        """Stops counting: what is left is the successor's."""
+        completion = tenure.completion
+        self.tally = completion.tally
+        completion.tally = Tally()
+        self.appended = tail - self.tail_at_signal - self.tally.gaps
+        self.in_journal = tail - completion.cursor + completion.open_events
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "shard": self.shard,
+            "token": self.token,
+            "released_to": self.released_to,
+            "released": self.is_released,
+            "held_after_signal_ms": self.held_after_signal_ms,
+        }
+
+
+def ledger(accounts: list[ShardAccount]) -> dict[str, int]:
+    """The sums over all shards."""
+    return {
+        "pending_at_signal": sum(a.pending_at_signal for a in accounts),
+        "appended": sum(a.appended for a in accounts),
+        "completed": sum(a.tally.completed for a in accounts),
+        "parked": sum(a.tally.parked for a in accounts),
+        "dead": sum(a.tally.dead for a in accounts),
+        "in_journal": sum(a.in_journal for a in accounts),
+    }
+
+
+def balances(sums: dict[str, int]) -> bool:
+    return sums["pending_at_signal"] + sums["appended"] == sums["completed"] + sums["parked"] + sums["dead"] + sums["in_journal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseTime:
+    """`cut`: the phase's time ended before its work did."""
+
+    name: str
+    ms: int
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """Who left, why, and how patient it was; the report's head."""
+
+    reason: str
+    signal: str | None
+    signals_seen: int
+    family: str
+    revision: int
+    successor: OwnerId | None
+    budget_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leavings:
+    """What the phases left behind, as the shutdown counted it."""
+
+    phases: list[PhaseTime]
+    accounts: list[ShardAccount]
+    at_signal: dict[str, float]
+    during: dict[str, int]
+    spilled: dict[str, int]
+    stuck: list[dict[str, str]]
+    loop_lag_max_ms: int
+
+
+def drain_report(departure: Departure, leavings: Leavings, *, exit_code: int) -> dict[str, Any]:
+    """The one JSON line, in the contract's order."""
+    sums = ledger(leavings.accounts)
+    return {
+        "event": "drain_report",
+        "reason": departure.reason,
+        "reason_source": "membership",
+        "signal": departure.signal,
+        "signals_seen": departure.signals_seen,
+        "task_arn": None,
+        "family": departure.family,
+        "revision": departure.revision,
+        "successor": departure.successor,
+        "budget_s": departure.budget_s,
+        "phases": [{"name": p.name, "ms": p.ms, "cut": p.cut} for p in leavings.phases],
+        "at_signal": leavings.at_signal,
+        "during": leavings.during,
+        "spilled": leavings.spilled,
+        "receipts": {"sent": 0, "handed_over": 0},
+        "shards": [account.row() for account in leavings.accounts],
+        "stuck": leavings.stuck,
+        "loop_lag_max_ms": leavings.loop_lag_max_ms,
+        "undurable_ids": [],
+        "ledger": sums,
+        "balances": balances(sums),
+        "exit_code": exit_code,
+    }

@@ -1,0 +1,296 @@
+"""The engine: everything between the door and the webhooks, wired over ports. The same over Redis and sockets as over the twins.
+
+Owns nothing of the process: no listener, no signal, no clock of its own. `app.py` brings those for a real worker; component
+tests bring virtual time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio
+import structlog
+
+from worker.client_registry.port import Leases, Membership
+from worker.client_registry.registry import Hooks as RegistryHooks
+from worker.client_registry.registry import Identity, Registry
+from worker.client_registry.registry import Store as RegistryStore
+from worker.client_registry.renewal import Renewal
+from worker.client_registry.tenure import Tenure
+from worker.domain.catalog import Catalog
+from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.ids import Shard
+from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_integration.bulkheads import Bulkheads
+from worker.event_integration.checkpointer import Checkpointer
+from worker.event_integration.observing import Observer
+from worker.event_integration.outcome import RetryPolicy
+from worker.event_integration.pipeline import Clocks, Parts, Pipeline
+from worker.event_integration.reader import Reader
+from worker.event_integration.release import ReleaseRates
+from worker.event_integration.retry_pump import RetryPump
+from worker.event_integration.retry_queue import DeadReason, RetryQueue, Room
+from worker.event_integration.settling import Hooks as SettlingHooks
+from worker.event_integration.settling import Settling
+from worker.event_integration.sweep import Sweep
+from worker.event_integration.transport import Transport
+from worker.gateways import GATEWAYS
+from worker.ingest.door import Door, RoomLimits
+from worker.ingest.handler import Ingest
+from worker.ingest.preparation import Preparation, Stamps
+from worker.ingest.segments import SegmentWriter
+from worker.journal.port import Checkpoints, Journal
+from worker.metrics import Metrics
+from worker.shutdown import Rooms, Shutdown
+
+log = structlog.get_logger("worker.engine")
+
+DEAD_LETTERS_PER_TURN = 500
+DEAD_LETTERS_EVERY_S = 60.0
+
+
+class Store(Protocol):
+    """The bundle of ports that one store offers (`adapters/redis_store.py`, `adapters/memory_store.py`)."""
+
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+    @property
+    def retry_queue(self) -> RetryQueue: ...
+    @property
+    def room(self) -> Room: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def membership(self) -> Membership: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What the engine needs of the settings, each in the unit of its name."""
+
+    shards: int = 16
+    lease_ttl_s: float = 15.0
+    buffer_max_events: int = 10_000
+    buffer_max_bytes: int = 64 << 20
+    buffer_min_lane_events: int = 64
+    max_in_flight: int = 2_000
+    retry: RetryPolicy = RetryPolicy(schedule_s=(5, 30, 300, 1800, 7200, 18000, 36000, 36000), max_age_s=259_200)  # noqa: RUF009 -- frozen
+    room: RoomLimits = RoomLimits(max_events=1_000_000, max_bytes=1 << 30, tenant_share=0.25)  # noqa: RUF009 -- frozen
+    keep_s: float = 3_600.0
+    dead_letters_keep_s: float = 14 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What is not ours to decide: time, chance, stamps."""
+
+    clocks: Clocks
+    stamps: Stamps
+
+
+class Engine:
+    """Built by plain constructor calls in the order of the way of an event; `run` until cancelled, `shutdown` before that."""
+
+    def __init__(
+        self, store: Store, transport: Transport, catalog: Catalog, identity: Identity, settings: EngineSettings, world: World
+    ) -> None:
+        clock = world.clocks.monotonic_s
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self.catalog = catalog
+        self.metrics = Metrics()
+        all_shards = [Shard(n) for n in range(settings.shards)]
+        # in
+        self.writer = SegmentWriter(
+            store.journal, settings.shards, clock, observe_append_s=lambda s: self.metrics.journal_append_duration.record(s)
+        )
+        self.door = Door(store.room, all_shards, settings.room)
+        preparation = Preparation(catalog=catalog, shards=settings.shards, stamps=world.stamps)
+        self.ingest = Ingest(preparation, GATEWAYS, self.writer, self.door, self.metrics, clock)
+        # through
+        self.buffer = EventBuffer(
+            max_events=settings.buffer_max_events, max_bytes=settings.buffer_max_bytes, min_lane_events=settings.buffer_min_lane_events
+        )
+        self.bulkheads = Bulkheads(settings.max_in_flight, world.clocks.unit_random)
+        self.settling = Settling(
+            store.retry_queue,
+            self.buffer,
+            shards=settings.shards,
+            clock=clock,
+            hooks=SettlingHooks(stale=self._stale, parked=self._parked, dead=self._dead),
+        )
+        rates = ReleaseRates()
+        self.pipeline = Pipeline(
+            Parts(
+                catalog=catalog,
+                buffer=self.buffer,
+                bulkheads=self.bulkheads,
+                transport=transport,
+                settling=self.settling,
+                policy=settings.retry,
+                clocks=world.clocks,
+                observer=Observer(self.metrics, world.clocks.wall_s() - clock()),
+                rates=rates,
+            )
+        )
+        self.sweep = Sweep(self.pipeline, clock)
+        # owned
+        self.registry = self._registry(identity, world)
+        active = self.registry.active
+        self.reader = Reader(store.journal, self.buffer, self.pipeline, active, clock)
+        self.reader.after_away = self._verify_tails
+        self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, catalog), active, clock, rates)
+        self.retry_pump.on_stale = self.registry.refused
+        self.checkpointer = Checkpointer(store.checkpoints, self.pipeline, self.settling, active, clock)
+        self.checkpointer.on_stale = self.registry.refused
+        self.checkpointer.keep_s = settings.keep_s
+        self.checkpointer.keep_bytes = settings.room.max_bytes // 4 // settings.shards
+        self._renewal.progress_at_s += [lambda: self.sweep.turned_at_s, lambda: self.reader.turned_at_s]
+        self._watch_gauges()
+
+    def _registry(self, identity: Identity, world: World) -> Registry:
+        store = RegistryStore(leases=self._store.leases, membership=self._store.membership, checkpoints=self._store.checkpoints)
+        self._renewal = Renewal(
+            leases=self._store.leases,
+            owner=identity.owner,
+            ttl_s=self._settings.lease_ttl_s,
+            clock=world.clocks.monotonic_s,
+            unit_random=world.clocks.unit_random,
+        )
+        hooks = RegistryHooks(started=self._started, suspended=self._suspended, resumed=self._resumed, ended=self._ended, lost=self._lost)
+        return Registry(store, identity, shards=self._settings.shards, renewal=self._renewal, hooks=hooks, wall=world.stamps.received_at)
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """All loops, until cancelled. Started once the door knows how much room there is."""
+        async with anyio.create_task_group() as loops:
+            for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run):
+                loops.start_soon(loop)
+            await loops.start(self.door.run)
+            for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self._expire_dead_letters):
+                loops.start_soon(loop)
+            self.registry.is_ready = True
+            task_status.started()
+
+    def shutdown(self, *, signal_at_s: float, budget_s: float, spill_asked: Callable[[], bool]) -> Shutdown:
+        """The way down; run it while `run` still runs."""
+        rooms = Rooms(
+            registry=self.registry,
+            reader=self.reader,
+            retry_pump=self.retry_pump,
+            buffer=self.buffer,
+            pipeline=self.pipeline,
+            settling=self.settling,
+            checkpointer=self.checkpointer,
+            leave_door=self.door.leave,
+            shut_door=self.door.shut,
+        )
+        return Shutdown(rooms, signal_at_s=signal_at_s, budget_s=budget_s, clock=self._clock, spill_asked=spill_asked)
+
+    # -- what the parts tell each other --------------------------------------------------------------------------------
+
+    def _started(self, tenure: Tenure) -> None:
+        self.retry_pump.forget(tenure.shard)
+        self.reader.poke()
+
+    def _resumed(self, tenure: Tenure) -> None:
+        self.pipeline.go_on(tenure)
+        self._started(tenure)
+
+    def _suspended(self, tenure: Tenure) -> None:
+        self.pipeline.suspend(tenure)
+
+    def _ended(self, tenure: Tenure) -> None:
+        self.pipeline.forget(tenure)
+        self.retry_pump.forget(tenure.shard)
+
+    def _lost(self, _tenure: Tenure, reason: str) -> None:
+        self.metrics.client_registry_leases_lost.add(reason)
+        if reason == "stale":
+            self.metrics.client_registry_stale_writes_refused.add()
+
+    def _stale(self, tenure: Tenure) -> None:
+        self.registry.refused(tenure)
+
+    def _parked(self, tenure: Tenure, due_in_s: float) -> None:
+        self.retry_pump.note(tenure, due_in_s)
+
+    def _dead(self, delivery: Delivery, reason: DeadReason) -> None:
+        record = delivery.event.record
+        self.metrics.dead_letters.add(record.tenant_id, reason.value)
+        log.warning(
+            "dead_letter",
+            webhook=delivery.webhook_id,
+            tenant=record.tenant_id,
+            event_key=record.event_key,
+            reason=reason.value,
+            attempts=delivery.attempts,
+        )
+
+    async def _verify_tails(self) -> None:
+        """The store was away: one that lost its last writes gives positions out again, and what we remember of them would be wrong."""
+        for tenure in self.registry.active():
+            try:
+                tail = await self.checkpointer.save(tenure)
+            except StaleToken:
+                self.registry.refused(tenure)
+                continue
+            if tail < tenure.completion.cursor:
+                log.error(
+                    "store_went_back",
+                    shard=tenure.shard,
+                    tail=tail,
+                    cursor=tenure.completion.cursor,
+                    next_step="read again from its checkpoint",
+                )
+                self.registry.start_over(tenure)
+
+    async def _expire_dead_letters(self) -> None:
+        """Dead letters leave by age, counted and announced."""
+        while True:
+            for tenure in self.registry.active():
+                try:
+                    gone = await self._store.room.expire_dead_letters(
+                        tenure.shard, older_than_s=self._settings.dead_letters_keep_s, limit=DEAD_LETTERS_PER_TURN
+                    )
+                except (StoreUnavailable, StoreFull) as exc:
+                    log.warning("dead_letters_not_expired", cause=str(exc), next_step="tried again in a minute")
+                    break
+                if gone:
+                    log.warning("dead_letters_expired", shard=tenure.shard, count=gone, older_than_s=self._settings.dead_letters_keep_s)
+            await self._renewal.pause(DEAD_LETTERS_EVERY_S)
+
+    # -- what is seen --------------------------------------------------------------------------------------------------
+
+    def _watch_gauges(self) -> None:
+        metrics = self.metrics
+        metrics.event_buffer_events.watch(lambda: {(): float(self.buffer.events)})
+        metrics.event_buffer_bytes.watch(lambda: {(): float(self.buffer.bytes)})
+        metrics.event_buffer_capacity_events.watch(lambda: {(): float(self.buffer.max_events)})
+        metrics.event_buffer_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
+        metrics.event_integration_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
+        metrics.retry_queue_depth.watch(lambda: {(): float(self.retry_pump.depth)})
+        metrics.journal_backlog_events.watch(lambda: {(): float(self.door.waiting()[0])})
+        metrics.journal_backlog_bytes.watch(lambda: {(): float(self.door.waiting()[1])})
+        metrics.client_registry_shards_held.watch(lambda: {(): float(len(self.registry.active()))})
+        metrics.client_registry_fencing_token.watch(lambda: {(str(t.shard),): float(t.token) for t in self.registry.active()})
+        metrics.client_registry_lease_valid_for.watch(
+            lambda: {(str(t.shard),): max(0.0, t.valid_until_s - self._clock()) for t in self.registry.active()}
+        )
+
+    def statistics(self) -> dict[str, Any]:
+        """`/status`: everything's `statistics()`."""
+        return {
+            "ingest": self.ingest.statistics(),
+            "door": self.door.statistics(),
+            "event_buffer": self.buffer.statistics(),
+            "pipeline": self.pipeline.statistics(),
+            "settling": self.settling.statistics(),
+            "retry_queue": {"depth": self.retry_pump.depth},
+            "registry": self.registry.role(),
+            "journal": {"events_read": self.reader.events_read},
+        }

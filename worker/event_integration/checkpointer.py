@@ -1,0 +1,99 @@
+"""The checkpointer: every 250 ms what moved is saved, writes that the store did not take are repeated, wide gaps are closed.
+
+A SIGKILL repeats at most what was in flight and what settled since the last save. It never waits for an attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import anyio
+import structlog
+
+from worker.client_registry.tenure import Tenure, TenureState
+from worker.domain.deadline import Deadline
+from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.ids import Position, Shard
+from worker.event_integration.pipeline import Pipeline
+from worker.event_integration.reader import MAX_GAP
+from worker.event_integration.settling import Settling
+from worker.journal.port import Checkpoints
+
+log = structlog.get_logger()
+
+EVERY_S = 0.25
+TRIM_EVERY_S = 10.0
+CLAIM_WITHIN_S = 2.0
+
+
+class Checkpointer:
+    """`run` in a task group; `save` also by whoever ends a tenure."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        pipeline: Pipeline,
+        settling: Settling,
+        tenures: Callable[[], Iterable[Tenure]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._pipeline = pipeline
+        self._settling = settling
+        self._tenures = tenures
+        self._clock = clock
+        self._saving = anyio.Lock()
+        self._trimmed_at_s: dict[Shard, float] = {}
+        self.keep_s = 3600.0
+        self.keep_bytes = 16 << 20
+        self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
+
+    async def run(self) -> None:
+        while True:
+            await anyio.sleep(EVERY_S)
+            self._settling.write_again()
+            for tenure in list(self._tenures()):
+                if not await self._tend(tenure):
+                    break
+
+    async def _tend(self, tenure: Tenure) -> bool:
+        """One tenure's turn; False when the store is away (the others would only wait for it too)."""
+        try:
+            if tenure.completion.gap >= MAX_GAP:
+                await self._close_gap(tenure)
+            if tenure.completion.has_moved and tenure.may_write(self._clock()):
+                await self.save(tenure)
+            await self._trim(tenure)
+        except StaleToken:
+            self.on_stale(tenure)
+        except (StoreUnavailable, StoreFull) as exc:
+            log.warning("checkpoint_not_saved", shard=tenure.shard, cause=str(exc), next_step="saved with the next one")
+            return False
+        return True
+
+    async def save(self, tenure: Tenure) -> Position:
+        """Saves what is known now and answers the journal's tail. Raises `StaleToken`, `StoreUnavailable`.
+
+        One save per worker at a time: a checkpoint in doubt is repeated before a newer one is made.
+        """
+        async with self._saving:
+            checkpoint = tenure.completion.checkpoint(tenure.token)
+            tail = await self._checkpoints.save(checkpoint)
+            tenure.completion.saved(checkpoint)
+            return tail
+
+    async def _close_gap(self, tenure: Tenure) -> None:
+        """The prefix is held back by more than 5 000 positions: what holds it is parked (attempts under way become claims)."""
+        if tenure.state is not TenureState.ACTIVE:
+            return
+        keep_from = Position(tenure.completion.cursor - MAX_GAP * 4 // 5)
+        held = [a for a in self._pipeline.attempts_of(tenure) if a.delivery.event.position < keep_from]
+        self._pipeline.park_before(tenure, keep_from)
+        await self._pipeline.hold_as_claims(held, deadline=Deadline(name="close_gap", at_s=self._clock() + CLAIM_WITHIN_S))
+
+    async def _trim(self, tenure: Tenure) -> None:
+        now_s = self._clock()
+        if now_s - self._trimmed_at_s.get(tenure.shard, 0.0) < TRIM_EVERY_S or not tenure.may_write(now_s):
+            return
+        self._trimmed_at_s[tenure.shard] = now_s
+        await self._checkpoints.trim(tenure.shard, tenure.token, keep_s=self.keep_s, keep_bytes=self.keep_bytes)

@@ -1,0 +1,128 @@
+"""The retry pump: takes out of the retry queue what is due and can start now, fair between webhooks.
+
+Looks at a shard when something in it may be due: at once after a claim that found work, at the next due time, at least
+every 5 s. What a bulkhead or an open circuit would not let start is not claimed, so nothing circles. After an outage a
+webhook's backlog is released at up to twice its usual rate (routed per second over the last hour, at least 50/s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import anyio
+import structlog
+
+from worker.client_registry.tenure import Tenure
+from worker.domain.catalog import Catalog
+from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.ids import Shard, WebhookId
+from worker.event_buffer.lanes import EventBuffer
+from worker.event_integration.bulkheads import Bulkheads
+from worker.event_integration.pipeline import Pipeline
+from worker.event_integration.release import ReleaseRates
+from worker.event_integration.retry_queue import DueWebhook, RetryQueue, Want
+from worker.event_integration.settling import CLAIM_GRACE_S
+
+log = structlog.get_logger()
+
+TURN_S = 0.02
+LOOK_AT_LEAST_EVERY_S = 5.0
+BUSY_LOOK_S = 0.25
+WEBHOOKS_PER_LOOK = 1_000
+UNKNOWN_WEBHOOK_AT_ONCE = 16
+"""Deliveries of a webhook that is not declared any more, taken per look to become dead letters."""
+
+
+class RetryPump:
+    """`run` in a task group; `note` when something was parked."""
+
+    def __init__(
+        self,
+        retry_queue: RetryQueue,
+        pipeline: Pipeline,
+        gauges: tuple[Bulkheads, EventBuffer, Catalog],
+        tenures: Callable[[], Iterable[Tenure]],
+        clock: Callable[[], float],
+        rates: ReleaseRates,
+    ) -> None:
+        self._retry_queue = retry_queue
+        self._pipeline = pipeline
+        self._bulkheads, self._buffer, self._catalog = gauges
+        self._tenures = tenures
+        self._clock = clock
+        self._rates = rates
+        self._look_at_s: dict[Shard, float] = {}
+        self._depth: dict[Shard, int] = {}
+        self.is_stopped = False
+        """PREPARE and after: nothing is claimed any more."""
+        self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
+
+    @property
+    def depth(self) -> int:
+        """Deliveries parked in the owned shards, as last seen."""
+        return sum(self._depth.values())
+
+    def note(self, tenure: Tenure, due_in_s: float) -> None:
+        """Something was parked: look again when it is due."""
+        at_s = self._clock() + due_in_s
+        self._look_at_s[tenure.shard] = min(at_s, self._look_at_s.get(tenure.shard, 0.0))
+
+    def forget(self, shard: Shard) -> None:
+        """A new tenure looks at once."""
+        self._look_at_s.pop(shard, None)
+        self._depth.pop(shard, None)
+
+    async def run(self) -> None:
+        while True:
+            await anyio.sleep(TURN_S)
+            now_s = self._clock()
+            for tenure in list(self._tenures()):
+                if (
+                    self.is_stopped
+                    or not tenure.is_reading
+                    or not tenure.may_write(now_s)
+                    or now_s < self._look_at_s.get(tenure.shard, 0.0)
+                ):
+                    continue
+                try:
+                    await self._look(tenure, now_s)
+                except StaleToken:
+                    self.on_stale(tenure)
+                except (StoreUnavailable, StoreFull) as exc:
+                    log.warning("retry_queue_not_read", cause=str(exc), next_step="looked at again in a second")
+                    self._look_at_s[tenure.shard] = now_s + 1.0
+                    break
+
+    async def _look(self, tenure: Tenure, now_s: float) -> None:
+        """Asks what is due in one shard, claims what can start, and decides when to look again."""
+        due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
+        self._depth[tenure.shard] = sum(row.depth for row in due)
+        wanted = self._wanted([row for row in due if row.due_in_s <= 0], now_s)
+        next_due_s = min((row.due_in_s for row in due if row.due_in_s > 0), default=LOOK_AT_LEAST_EVERY_S)
+        self._look_at_s[tenure.shard] = now_s + min(next_due_s, LOOK_AT_LEAST_EVERY_S)
+        if wanted:
+            claimed = await self._retry_queue.claim(tenure.shard, tenure.token, wanted)
+            for item in claimed:
+                self._pipeline.resume(tenure, item)
+            self._look_at_s[tenure.shard] = now_s
+        elif any(row.due_in_s <= 0 for row in due):
+            self._look_at_s[tenure.shard] = now_s + min(BUSY_LOOK_S, next_due_s)
+
+    def _wanted(self, due: list[DueWebhook], now_s: float) -> dict[WebhookId, Want]:
+        """How many of each due webhook can start now, the longest due first, within the buffer's room."""
+        left = self._buffer.free_events
+        wanted: dict[WebhookId, Want] = {}
+        for row in due:
+            if left <= 0:
+                break
+            webhook = self._catalog.webhooks.get(row.webhook_id)
+            if webhook is None or webhook.id in self._pipeline.disabled:
+                wanted[row.webhook_id] = Want(UNKNOWN_WEBHOOK_AT_ONCE, CLAIM_GRACE_S)
+                continue
+            room = self._bulkheads.room_for(webhook, now_s, firsts_wait=self._buffer.waiting > 0)
+            count = min(room, row.depth, left, self._rates.allowance(webhook.id, now_s))
+            if count > 0:
+                self._rates.spend(webhook.id, count)
+                left -= count
+                wanted[row.webhook_id] = Want(count, webhook.deadline_s + CLAIM_GRACE_S)
+        return wanted

@@ -1,0 +1,285 @@
+"""The way down: PREPARE, QUIESCE, DRAIN, SPILL, TEARDOWN, HANDOVER, EXIT (design 5), under one absolute deadline.
+
+```
+ signal                                                                                        deadline
+   │ PREPARE ≤1s │ QUIESCE ≤5s │ DRAIN ≤60s              │◀────────── reserve: ⅓, ≤ 33 s ──────────▶│
+   │             │             │                         │ SPILL ≤15s │ TEARDOWN ≤10s │ HANDOVER ≤5s │ EXIT
+```
+
+Phases hand on what they do not use. The order is typed: a shard is released by a `Checkpointed`, which is made from
+`SocketsClosed`, `Drained`, `Quiesced` (`client_registry/proofs.py`), and `tear_down` wants the `Drained` of every shard held.
+The same steps hand over one shard while the worker runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from worker.client_registry.port import Member
+from worker.client_registry.proofs import SEAL, Checkpointed, Drained, Quiesced, SocketsClosed
+from worker.client_registry.registry import Registry
+from worker.client_registry.tenure import Tenure
+from worker.domain.deadline import Deadline
+from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.ids import Position, Shard, WebhookId
+from worker.drain_report import PhaseTime, ShardAccount
+from worker.event_buffer.lanes import EventBuffer
+from worker.event_integration.checkpointer import Checkpointer
+from worker.event_integration.pipeline import Pipeline
+from worker.event_integration.reader import Reader
+from worker.event_integration.retry_pump import RetryPump
+from worker.event_integration.settling import Settling
+
+log = structlog.get_logger()
+
+AT_MOST_S = {"prepare": 1.0, "quiesce": 5.0, "drain": 60.0, "spill": 15.0, "teardown": 10.0, "handover": 5.0}
+RESERVE_SHARE = 1 / 3
+RESERVE_AT_MOST_S = 33.0
+SUSPECTS_GRACE_S = 1.0
+TURN_S = 0.05
+AWAY = (StoreUnavailable, StoreFull)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What is drained, in the order of the way of an event. `shut_door`: from here on ingest answers 503 `DRAINING`."""
+
+    registry: Registry
+    reader: Reader
+    retry_pump: RetryPump
+    buffer: EventBuffer
+    pipeline: Pipeline
+    settling: Settling
+    checkpointer: Checkpointer
+    leave_door: Callable[[], None]
+    shut_door: Callable[[], None]
+
+
+class Shutdown:
+    """`run` once, after the first signal. Leaves the accounts, the phases and what is left over for the report."""
+
+    def __init__(
+        self, rooms: Rooms, *, signal_at_s: float, budget_s: float, clock: Callable[[], float], spill_asked: Callable[[], bool]
+    ) -> None:
+        self._rooms = rooms
+        self._signal_at_s = signal_at_s
+        self._clock = clock
+        self._spill_asked = spill_asked
+        self.deadline = Deadline(name="shutdown", at_s=signal_at_s + budget_s)
+        self._reserve_s = min(RESERVE_AT_MOST_S, budget_s * RESERVE_SHARE)
+        self.phases: list[PhaseTime] = []
+        self.phase = "prepare"
+        self.accounts: dict[Shard, ShardAccount] = {}
+        self.successor: Member | None = None
+        self.at_signal: dict[str, float] = {}
+        self.spilled_events = 0
+        self.spilled_webhooks: set[WebhookId] = set()
+        self.unconfirmed = 0
+        self.claims_left = 0
+        self._drained: dict[Shard, Drained] = {}
+
+    # -- the phases ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """All phases. Each is bounded; none raises for a store that is away."""
+        async with self._phase("prepare", self._before_reserve()):
+            await self._prepare()
+        async with self._phase("quiesce", self._before_reserve()):
+            self._quiesce()
+        async with self._phase("drain", self._before_reserve()):
+            await self._drain()
+        async with self._phase("spill", self.deadline.at_s):
+            await self._spill()
+        async with self._phase("teardown", self.deadline.at_s):
+            self.tear_down([self._drained[t.shard] for t in self._rooms.registry.active() if t.shard in self._drained])
+        async with self._phase("handover", self.deadline.at_s):
+            await self._hand_over_rest()
+        async with self._phase("exit", self.deadline.at_s - min(1.0, self._reserve_s / 10)):
+            await self._await_claims()
+
+    async def _prepare(self) -> None:
+        """Why am I stopping, who comes after me; nothing new is claimed or acquired from here."""
+        rooms = self._rooms
+        rooms.registry.is_draining = True
+        rooms.retry_pump.is_stopped = True
+        rooms.leave_door()
+        self.at_signal = {
+            "buffered": rooms.buffer.events,
+            "in_flight": rooms.pipeline.in_flight,
+            "oldest_age_s": round(rooms.pipeline.oldest_age_s(), 3),
+        }
+        try:
+            await rooms.registry.announce()
+            self.successor = await rooms.registry.successor()
+        except AWAY as exc:
+            log.warning("successor_unknown", cause=str(exc), next_step="drained as if alone")
+        for tenure in rooms.registry.active():
+            await self._open_account(tenure)
+        self.at_signal["journal_backlog"] = sum(a.pending_at_signal for a in self.accounts.values())
+
+    async def _open_account(self, tenure: Tenure) -> None:
+        tail = tenure.completion.cursor
+        try:
+            tail = await self._rooms.checkpointer.save(tenure)
+        except StaleToken:
+            self._rooms.registry.refused(tenure)
+            return
+        except AWAY as exc:
+            log.warning("tail_unknown", shard=tenure.shard, cause=str(exc), next_step="counted from what was read")
+        self.accounts[tenure.shard] = ShardAccount.opened(tenure, tail)
+
+    def _quiesce(self) -> None:
+        """Alone: the journal is read no more; sockets and pushes keep being journalled. With a successor shards are read on until their turn."""
+        if self.successor is None:
+            self._rooms.reader.is_stopped = True
+            self._rooms.reader.poke()
+
+    async def _drain(self) -> None:
+        if self.successor is None:
+            await self._drain_alone()
+            return
+        for tenure in self._rooms.registry.active():
+            if self._is_over():
+                return
+            await self.hand_over(tenure)
+
+    async def _drain_alone(self) -> None:
+        """Everything that a healthy webhook waits for is attempted. Suspects start nothing more; alone with them, they get one more second."""
+        rooms = self._rooms
+        rooms.pipeline.cutoff_s = self._phase_deadline.at_s
+        rooms.pipeline.accepts_suspects = False
+        suspects_since_s: float | None = None
+        while rooms.buffer.waiting or rooms.pipeline.in_flight or rooms.settling.pending:
+            now_s = self._clock()
+            rooms.pipeline.serve_all()
+            rooms.settling.write_again()
+            if not rooms.pipeline.is_held_up_by_suspects_only() or not rooms.pipeline.in_flight:
+                suspects_since_s = None
+            elif suspects_since_s is None:
+                suspects_since_s = now_s
+            if self._is_over() or (suspects_since_s is not None and now_s - suspects_since_s >= SUSPECTS_GRACE_S):
+                break
+            await rooms.pipeline.wait_for_slot(TURN_S)
+
+    async def _spill(self) -> None:
+        """Attempts under way become claims, begun events are parked, the rest stays in the journal; hand-back is not an attempt."""
+        self._rooms.pipeline.is_closing = True
+        for tenure in self._rooms.registry.active():
+            self._drained[tenure.shard] = await self._empty(self.quiesce(tenure))
+
+    def tear_down(self, drained: Sequence[Drained]) -> None:
+        """The door shuts; orchestrator and websocket go. Wants the proof of every shard held."""
+        held = {t.shard for t in self._rooms.registry.active()}
+        missing = held - {proof.after.shard for proof in drained}
+        if missing:
+            raise AssertionError(f"teardown before drain of shards {sorted(missing)}")
+        self._rooms.shut_door()
+
+    async def _hand_over_rest(self) -> None:
+        for tenure in self._rooms.registry.active():
+            proof = self._drained.get(tenure.shard)
+            if proof is not None:
+                await self._give_up(tenure, self.close_sockets(proof))
+
+    async def _await_claims(self) -> None:
+        """Attempts that became claims end and settle by claim id, or are left to their visibility."""
+        rooms = self._rooms
+        while (rooms.pipeline.in_flight or rooms.settling.pending) and not self._phase_deadline.has_passed(self._clock()):
+            rooms.settling.write_again()
+            await rooms.pipeline.wait_for_slot(TURN_S)
+            if self._spill_asked():
+                break
+        self.claims_left = rooms.pipeline.in_flight
+        self.unconfirmed = await rooms.pipeline.cancel_attempts(within_s=0.5)
+        self.claims_left += rooms.settling.pending
+
+    # -- one shard ---------------------------------------------------------------------------------------------------
+
+    async def hand_over(self, tenure: Tenure) -> None:
+        """One shard to the ready successor, in milliseconds; the others are read on meanwhile."""
+        drained = await self._empty(self.quiesce(tenure))
+        self._drained[tenure.shard] = drained
+        await self._give_up(tenure, self.close_sockets(drained))
+
+    def quiesce(self, tenure: Tenure) -> Quiesced:
+        """Nothing more of this shard is read; the retry pump leaves it alone."""
+        tenure.is_reading = False
+        return Quiesced(shard=tenure.shard, token=tenure.token, seal=SEAL)
+
+    async def _empty(self, quiesced: Quiesced) -> Drained:
+        """Nothing of the shard is in memory only: claims, parked, or left to the journal unbegun."""
+        rooms = self._rooms
+        tenure = next((t for t in rooms.registry.active() if t.shard == quiesced.shard), None)
+        if tenure is not None:
+            attempts = rooms.pipeline.attempts_of(tenure)
+            within = Deadline(name="claim_attempts", at_s=min(self.deadline.at_s, self._clock() + 2.0))
+            self.unconfirmed += await rooms.pipeline.hold_as_claims(attempts, deadline=within)
+            parked = rooms.pipeline.drop_waiting(tenure, tenure.completion.begun_positions())
+            self.spilled_events += len(parked)
+            self.spilled_webhooks.update(parked)
+            await rooms.settling.wait_written(tenure.shard, within)
+        return Drained(after=quiesced, seal=SEAL)
+
+    def close_sockets(self, drained: Drained) -> SocketsClosed:
+        """Closes the sessions of the shard's instances at a message boundary. Push gateways have none."""
+        return SocketsClosed(after=drained, seal=SEAL)
+
+    async def _give_up(self, tenure: Tenure, closed: SocketsClosed) -> None:
+        """Last checkpoint, release, wake. A store that is away leaves the lease to its time; the journal has everything."""
+        account = self.accounts.get(tenure.shard)
+        to = self.successor.owner if self.successor else None
+        try:
+            tail = await self._rooms.checkpointer.save(tenure)
+            if account is not None:
+                account.close(tenure, tail)
+            proof = Checkpointed(after=closed, tail=tail, seal=SEAL)
+            is_released = await self._rooms.registry.release(proof, to=to)
+        except StaleToken:
+            self._rooms.registry.refused(tenure)
+            return
+        except AWAY as exc:
+            log.warning(
+                "shard_left_to_its_lease", shard=tenure.shard, cause=str(exc), next_step="the successor takes it when the lease ends"
+            )
+            if account is not None:
+                account.close(tenure, Position(account.tail_at_signal))
+            return
+        if account is not None:
+            account.is_released = is_released
+            account.released_to = to if is_released else None
+            account.held_after_signal_ms = round((self._clock() - self._signal_at_s) * 1000)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _before_reserve(self) -> float:
+        return self.deadline.at_s - self._reserve_s
+
+    def _is_over(self) -> bool:
+        return self._phase_deadline.has_passed(self._clock()) or self._spill_asked()
+
+    @asynccontextmanager
+    async def _phase(self, name: str, end_s: float) -> AsyncIterator[None]:
+        """Names the phase, gives it its slice, notes how long it took and whether it was cut."""
+        started_s = self._clock()
+        self.phase = name
+        self._phase_deadline = Deadline(name=name, at_s=min(end_s, started_s + AT_MOST_S.get(name, self.deadline.at_s)))
+        with anyio.move_on_after(self._phase_deadline.left_s(started_s) + TURN_S * 2) as scope:
+            yield
+        took_s = self._clock() - started_s
+        cut = scope.cancelled_caught or (took_s > 0 and self._phase_deadline.has_passed(self._clock()))
+        self.phases.append(PhaseTime(name=name, ms=round(took_s * 1000), cut=cut))
+        log.info("shutdown_phase", phase=name, ms=round(took_s * 1000), cut=cut)
+
+    @property
+    def left_nothing(self) -> bool:
+        """Every shard was released, every attempt under way was settled: nothing is left to time."""
+        return all(account.is_released for account in self.accounts.values()) and self.claims_left == 0 and self.unconfirmed == 0
+
+    @property
+    def spilled(self) -> dict[str, int]:
+        return {"events": self.spilled_events, "webhooks": len(self.spilled_webhooks), "unconfirmed": self.unconfirmed}
