@@ -105,7 +105,7 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
         return error(413, "BODY_TOO_LARGE", "send a smaller body, or raise WORKER_HTTP__MAX_BODY_BYTES")
     except web.HTTPException:
         raise
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 -- the edge: recorded and answered
         request_id = uuid4().hex
         # The type and the lines, not the message (`log.exception` would show it): it may quote what was sent.
         told = {"method": request.method, "route": _route(request), "request_id": request_id, "cause": type(exc).__name__}
