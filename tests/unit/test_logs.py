@@ -174,12 +174,15 @@ def test_on_a_terminal_the_footer_stands_below_the_last_line() -> None:
     assert lines.flush()
     lines.footer("")
     assert lines.flush()
-    shown = os.read(ours, 4096).decode()
+    erased = "\r\x1b[2K\x1b[1A\r\x1b[2K"
+    wanted = f"two\r\nlines{erased}a record\r\ntwo\r\nlines{erased}"
+    shown = ""
+    while len(shown) < len(wanted):  # a terminal hands over piece by piece
+        shown += os.read(ours, 4096).decode()
     lines.close()
     os.close(ours)
     os.close(theirs)
-    erased = "\r\x1b[2K\x1b[1A\r\x1b[2K"
-    assert shown == f"two\r\nlines{erased}a record\r\ntwo\r\nlines{erased}"
+    assert shown == wanted
 
 
 def test_a_pipe_has_no_footer() -> None:
