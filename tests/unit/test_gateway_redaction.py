@@ -50,6 +50,11 @@ def test_what_only_looks_like_a_secret_stays(body: bytes) -> None:
     assert redacted(body) is body
 
 
+@pytest.mark.parametrize("name", sorted(SECRET_FIELDS))
+def test_every_name_is_found_in_any_case(name: str) -> None:
+    assert redacted(b'{"%b":"abc"}' % name.upper().encode()) == b'{"%b":"***"}' % name.upper().encode()
+
+
 names = st.sampled_from([*SECRET_FIELDS, "Access_Token", "x-api-key", "text", "to ken", 'a"token', "a\\"]) | st.text(max_size=4)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6),
