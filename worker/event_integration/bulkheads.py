@@ -319,10 +319,10 @@ class _Health:
             self.destination = destination_of(webhook.url)
 
     def answered(self, *, at_limit: bool) -> None:
-        """A run of as many answers at the limit as the limit is high earns one more."""
+        """As many answers at the limit as the limit is high, with no failure in between, earn one more."""
         self.is_proven = True
         self.has_failed_last = False
-        self._answers_at_limit = self._answers_at_limit + 1 if at_limit else 0
+        self._answers_at_limit += at_limit
         if self._answers_at_limit >= self.limit and self.limit < self.max_in_flight:
             self.limit += 1
             self._answers_at_limit = 0

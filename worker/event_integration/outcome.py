@@ -93,7 +93,7 @@ def _asked_s(result: Answer | Failure, wall_now_s: float) -> float | None:
     else:
         try:
             at = parsedate_to_datetime(text)
-        except ValueError:
+            wait_s = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall_now_s
+        except (ValueError, OverflowError):
             return None
-        wait_s = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall_now_s
     return min(LONGEST_RETRY_AFTER_S, max(SHORTEST_RETRY_AFTER_S, wait_s))
