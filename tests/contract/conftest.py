@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.contract.samples import Store, empty
+from tests.contract.samples import SHARDS, OpenStore, Store, empty
 from tests.real_redis import RealRedis, real_redis
 from worker.adapters.memory_store import MemoryStore
 from worker.adapters.redis_store import open_redis_store
-
-SHARDS = 4
-
-OpenStore = Callable[..., AbstractAsyncContextManager[Store]]
-"""Opens an empty store; keywords `dedupe_window_s` and `dedupe_max_keys` as both adapters have them."""
 
 
 @pytest.fixture(scope="session")

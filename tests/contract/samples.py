@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 import anyio
@@ -16,6 +17,7 @@ from worker.journal.port import Checkpoints, Journal, NewEvent
 
 T = TypeVar("T")
 
+SHARDS = 4
 SHARD = Shard(0)
 OTHER_SHARD = Shard(1)
 OWNER = OwnerId("owner")
@@ -42,6 +44,10 @@ class Store(Protocol):
     def leases(self) -> Leases: ...
     @property
     def membership(self) -> Membership: ...
+
+
+OpenStore = Callable[..., AbstractAsyncContextManager[Store]]
+"""Opens an empty store; keywords `dedupe_window_s` and `dedupe_max_keys` as both adapters have them."""
 
 
 def event(key: str, *, record: bytes = b"record", tenant: TenantId = TENANT, remembered: bool = True) -> NewEvent:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
-from tests.contract.samples import OTHER_SHARD, SHARD, Store, append, event
+from tests.contract.samples import OTHER_SHARD, SHARD, SHARDS, OpenStore, Store, append, event, eventually
 from worker.domain.ids import Position
 from worker.journal.port import Appended, Segment
 
@@ -175,3 +177,28 @@ async def test_the_same_key_appended_by_many_at_once_is_written_once(store: Stor
             tasks.start_soon(writer)
     assert sorted(answer.duplicate for answer in answers) == [False] + [True] * 9
     assert {answer.position for answer in answers} == {1}
+
+
+async def test_a_key_is_remembered_for_at_least_the_window_and_then_forgotten(open_store: OpenStore) -> None:
+    window_s = 0.3
+    async with open_store(dedupe_window_s=window_s) as store:
+        told_at_s = time.monotonic()
+        await append(store, "a")
+
+        async def is_told_as_news() -> bool:
+            [answer] = await store.journal.append(SHARD, [event("a")])
+            return not answer.duplicate
+
+        await eventually(is_told_as_news)
+        assert time.monotonic() - told_at_s >= window_s
+
+
+async def test_forgetting_starts_with_the_oldest_keys_when_there_are_too_many(open_store: OpenStore) -> None:
+    """Remembered things give way; they never close the door."""
+    async with open_store(dedupe_max_keys=20 * SHARDS) as store:
+        keys = [f"key {number}" for number in range(40)]
+        for key in keys:
+            await append(store, key)
+        newest = await store.journal.append(SHARD, [event(key) for key in keys[-10:]])
+        assert [answer.duplicate for answer in newest] == [True] * 10
+        assert [answer.duplicate for answer in await store.journal.append(SHARD, [event(keys[0])])] == [False]

@@ -120,8 +120,6 @@ class MemoryCheckpoints:
 
     def _save(self, state: MemoryShard, checkpoint: Checkpoint) -> None:
         state.guard(checkpoint.token)
-        if checkpoint.done:
-            state.room.check("checkpoint")
         state.prefix = max(state.prefix, checkpoint.prefix)
         state.done |= {Done(*fact) for fact in checkpoint.done if fact.position >= state.prefix}
         state.done -= facts_behind(state.prefix, checkpoint.behind)
