@@ -160,3 +160,18 @@ def test_no_other_challenge_is_answered(asked: dict[str, str]) -> None:
 
 def test_an_empty_token_answers_nobody() -> None:
     assert cloud_api.challenge(query(token=""), "") is None
+
+
+def test_a_calls_status_is_a_call() -> None:
+    status = {"id": "wacid.A", "status": "RINGING", "timestamp": "1763797538", "recipient_id": "5511900000001", "type": "call"}
+    body = changed(changed(body_of("cloud-api", "calls"), *VALUE, "calls", to=[]), *VALUE, "statuses", to=[status])
+    event = event_of("cloud-api", body)
+    assert (event.type, event.subtype, event.status, event.chat_id) == ("call", "ringing", None, ANA)
+
+
+def test_a_contact_too_deep_to_be_written_again_is_left_out() -> None:
+    deep = b"[" * 300 + b"]" * 300
+    value = b'{"contacts":[{"wa_id":"1","x":' + deep + b'}],"messages":[{"id":"1","from":"1"},{"id":"2","from":"1"}]}'
+    events = events_of("cloud-api", b'{"entry":[{"changes":[{"field":"messages","value":' + value + b"}]}]}")
+    assert [event.message_ids for event in events] == [("1",), ("2",)]
+    assert all(b"contacts" not in event.raw for event in events)

@@ -127,3 +127,9 @@ def test_the_signature_is_sha256_of_the_raw_body() -> None:
 def test_every_gateway_refuses_the_secrets_that_anybody_knows() -> None:
     assert DEFAULT_SECRETS.keys() == GATEWAYS.keys()
     assert all("secret" in known for known in DEFAULT_SECRETS.values())
+
+
+def test_an_event_of_several_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(MalformedEvent) as refused:
+        generic.decode(Push(body=b'[{"type":"system"},{"type":"system","raw":' + b"[" * 300 + b"]" * 300 + b"}]"))
+    assert refused.value.field == "[1]"

@@ -110,3 +110,7 @@ def test_a_hostile_body_of_megabytes_takes_no_more_than_its_length(body: bytes) 
     started = time.perf_counter()
     assert len(redacted(body)) == len(body)
     assert time.perf_counter() - started < 5
+
+
+def test_what_is_no_json_after_all_breaks_nothing() -> None:
+    assert redacted(b'{"\\u0041\\ud800":1,"token":[1') == b'{"\\u0041\\ud800":1,"token":[1'

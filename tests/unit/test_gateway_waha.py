@@ -195,3 +195,21 @@ def test_a_bad_signature_is_refused(push: Push) -> None:
 
 def test_without_secrets_nothing_is_verified() -> None:
     assert not waha.verify(signed(b"{}", ""), [])
+
+
+def test_an_answer_to_a_calendar_event_points_at_it() -> None:
+    payload = {"id": "false_5511900000001@c.us_A", "eventCreationKey": {"id": "B"}}
+    event = event_of("waha", {"event": "event.response", "session": "s", "payload": payload})
+    assert (event.type, event.subtype, event.message_ids, event.ref_message_id) == ("message", "event_response", ("A",), "B")
+
+
+def test_a_size_may_be_sent_as_text() -> None:
+    media = event_of("waha", changed(body_of("waha", "message.media"), "payload", "media", "size", to="1024")).media
+    assert media is not None
+    assert media.size == 1024
+
+
+def test_a_payload_too_deep_to_be_written_again_still_has_an_identity() -> None:
+    body = b'{"event":"message","payload":{"id":"A","x":' + b"[" * 300 + b"]" * 300 + b"}}"
+    assert event_of("waha", body).event_key == event_of("waha", body).event_key
+    assert event_of("waha", body).raw == body
