@@ -311,7 +311,7 @@ def test_a_destination_is_host_and_port(url: str, destination: str) -> None:
 class AnyHistory(RuleBasedStateMachine):
     """Webhooks begin, answer, fail, hang and are cancelled in any order; a plain model keeps the accounts."""
 
-    MAX = 12
+    MAX = 8
     WEBHOOKS = tuple(webhook(f"w{n}", host=f"h{n % 3}", max_in_flight=1 + n % 5) for n in range(10))
 
     def __init__(self) -> None:
@@ -319,7 +319,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.held = bulkheads(self.MAX)
         self.now_s = 0.0
         self.under_way: list[tuple[Webhook, Slot, float, bool]] = []
-        self.failed_last: dict[WebhookId, bool] = {}
+        # Most have answered once: what is interesting begins when many may have several under way.
+        proven(self.held, *self.WEBHOOKS[:7])
+        self.failed_last: dict[WebhookId, bool] = {one.id: False for one in self.WEBHOOKS[:7]}
         self.swept_s = 0.0
 
     def of(self, one: Webhook) -> list[tuple[Webhook, Slot, float, bool]]:
@@ -359,6 +361,12 @@ class AnyHistory(RuleBasedStateMachine):
             # Retries that were under way before firsts waited may be more; they never grow.
             assert sum(r for *_, r in self.under_way) < max(2, self.MAX // 5) + confined
         self.under_way.append((one, self.held.begin(one, self.now_s, retry=retry), self.now_s, retry))
+
+    @rule()
+    def fill(self) -> None:
+        for one in self.WEBHOOKS:
+            while verdict(self.held, one, self.now_s) is Verdict.START:
+                self.try_to_begin(one, retry=False, firsts_wait=False)
 
     @precondition(lambda self: self.under_way)
     @rule(which=st.integers(0, 10**6), result=st.sampled_from(SlotResult))
