@@ -148,6 +148,12 @@ async def test_a_full_store_adds_nothing_and_still_lets_things_end() -> None:
     assert await append(store, "a") == [1]
 
 
+async def test_a_full_store_still_answers_duplicates() -> None:
+    store = MemoryStore(shards=1, clock=asyncio.get_running_loop().time, max_bytes=1)
+    await append(store, "a")
+    assert (await store.journal.append(SHARD, [event("a")]))[0].duplicate
+
+
 async def test_after_a_failover_grants_wait_for_one_ttl_and_the_holder_goes_on(store: MemoryStore) -> None:
     token = await grant(store, ttl_s=15)
     store.leases.fail_over()

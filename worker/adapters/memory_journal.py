@@ -31,7 +31,6 @@ class MemoryJournal:
         return answers
 
     def _append(self, state: MemoryShard, events: Sequence[NewEvent]) -> list[Appended]:
-        state.room.check("append")
         state.seen.turn(self._clock())
         answers: list[Appended] = []
         fresh: list[NewEvent] = []
@@ -45,6 +44,7 @@ class MemoryJournal:
                 if event.remembered:
                     in_this_call[event.event_key] = position
         if fresh:
+            state.room.check("append")
             self._write(state, fresh)
         for key, position in in_this_call.items():
             state.seen.remember(key, position)
