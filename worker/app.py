@@ -138,7 +138,7 @@ class Process:
                 running.cancel_scope.cancel()
             return code
         finally:
-            await transport.close()
+            await transport.close()  # noqa: ASYNC102 - shielded and bounded inside
 
     async def _work(self, base_url: str) -> None:
         """Until the first signal; the demo's gateway ends with it."""

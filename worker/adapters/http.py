@@ -100,7 +100,7 @@ class AiohttpTransport:
             # A large body goes out in pieces, between which the loop turns.
             body = request.body if len(request.body) <= WHOLE_BODY_BYTES else BytesIO(request.body)
             response = await self._session.post(request.url, data=body, headers=request.headers, allow_redirects=False)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: ASYNC103 - what is not raised again is the sweep’s own cancellation, taken back
             if attempt.took_back_its_cancellation():
                 return attempt.failure(Cause.TIMEOUT, f"{deadline.name} passed")
             if not isinstance(exc, Exception):

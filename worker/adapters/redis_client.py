@@ -117,10 +117,10 @@ class RedisClient:
         try:
             replies = await self._converse(connection, commands)
         except BaseException:
-            await _drop(connection)
+            await _drop(connection)  # noqa: ASYNC102 - shielded and bounded inside
             # What ended this one has probably ended those beside it; each would cost another call.
             while self._idle:
-                await _drop(self._idle.pop())
+                await _drop(self._idle.pop())  # noqa: ASYNC102 - the same
             raise
         if self._closed:
             await _drop(connection)

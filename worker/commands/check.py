@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+
 from worker.adapters.redis_binary import find_redis_binary
 from worker.adapters.redis_store import RedisStore, ServerFacts
 from worker.api.server import MAX_CONNECTIONS
@@ -16,6 +18,7 @@ from worker.shutdown import AT_MOST_S, RESERVE_AT_MOST_S, RESERVE_SHARE
 
 KEY_BYTES = 110
 """Measured: what one remembered event_key takes in a Redis hash."""
+CLOSE_S = 3
 SPARE_FILES = 128
 """Redis connections, the listener, logs, the interpreter's own."""
 
@@ -49,7 +52,8 @@ async def _facts(url: str) -> ServerFacts:
     try:
         return await store.facts()
     finally:
-        await store.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await store.close()
 
 
 def server_lines(facts: ServerFacts, settings: Settings) -> list[str]:

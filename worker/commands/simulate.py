@@ -11,7 +11,6 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import time
 
 import anyio
 import orjson
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from worker.adapters.clock import utc_now
 from worker.adapters.http_push import HttpPush, pushing
 from worker.commands.traffic import Push, Sender, Traffic
 from worker.domain.catalog import Catalog, Instance
@@ -124,7 +124,7 @@ class _Pushes:
         if self._last and self._chance.random() < self._plan.duplicates:
             return self._chance.choice(self._last)
         instance_id, sender = self._chance.choice(self._plan.senders)
-        made = (f"{self._plan.url}/ingest/{self._plan.gateway}/{instance_id}", self._traffic.next_push(sender, time()))
+        made = (f"{self._plan.url}/ingest/{self._plan.gateway}/{instance_id}", self._traffic.next_push(sender, utc_now().timestamp()))
         self._last.append(made)
         return made
 
