@@ -33,8 +33,8 @@ local token, number = string.match(saved[2] or '0:0', '^(%d+):(%d+)$')
 local is_repeat = tonumber(token) == tonumber(ARGV[1]) and tonumber(number) >= tonumber(ARGV[2])
 if not is_repeat then
   for i = HEADER + facts + behind + 1, #ARGV, 3 do
-    redis.call('HINCRBY', KEYS[4], ARGV[i] .. '|n', '-' .. ARGV[i + 1])
-    redis.call('HINCRBY', KEYS[4], ARGV[i] .. '|b', '-' .. ARGV[i + 2])
+    redis.call('HINCRBY', KEYS[4], ARGV[i] .. '|n', number_text(0 - tonumber(ARGV[i + 1])))
+    redis.call('HINCRBY', KEYS[4], ARGV[i] .. '|b', number_text(0 - tonumber(ARGV[i + 2])))
   end
   redis.call('HSET', KEYS[2], 'checkpoint', ARGV[1] .. ':' .. ARGV[2])
 end

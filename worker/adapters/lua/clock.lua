@@ -1,7 +1,7 @@
 -- clock.lua: put before scripts that need the store's time or print numbers. Defines functions, runs nothing.
 
 local function number_text(n)
-  return string.format('%.0f', n) -- tostring() would round a token or a position to 14 digits
+  return string.format('%.0f', n) -- tostring() would round a token or a position to 14 digits; negate by `0 - n`, for -0 is no integer
 end
 
 local function now_ms()

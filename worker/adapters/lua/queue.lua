@@ -92,7 +92,7 @@ local function release_payload(payload, waiting, webhook)
   end
   local tenant, size = redis.call('HGET', payload, 't'), redis.call('HSTRLEN', payload, 'r')
   redis.call('UNLINK', payload)
-  for field, less in pairs({[tenant .. '|pn'] = -1, [tenant .. '|pb'] = -size}) do
+  for field, less in pairs({[tenant .. '|pn'] = -1, [tenant .. '|pb'] = 0 - size}) do
     if redis.call('HINCRBY', waiting, field, less) == 0 then
       redis.call('HDEL', waiting, field)
     end

@@ -53,5 +53,7 @@ if removed > limit / 2 then
   return {removed, 1}
 end
 removed = removed + redis.call('XTRIM', KEYS[3], 'MINID', number_text(cut))
-redis.call('ZREMRANGEBYRANK', KEYS[4], 0, passed - 2)
+if passed > 1 then -- the mark that was used stays: the next cut is measured against it
+  redis.call('ZREMRANGEBYRANK', KEYS[4], 0, passed - 2)
+end
 return {removed, 0}
