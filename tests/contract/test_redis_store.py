@@ -15,7 +15,7 @@ from worker.adapters.redis_store import RedisStore, open_redis_store
 from worker.client_registry.port import Granted, Quarantined
 from worker.domain.errors import ConfigurationError, StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId, Position, Token, delivery_id
-from worker.event_integration.retry_queue import Parking, Settlement, Waiting, Want
+from worker.event_integration.retry_queue import DeadReason, Parking, Settlement, Waiting, Want
 from worker.journal.port import Checkpoint, Done, Freed
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +222,41 @@ async def test_positions_go_on_after_everything_was_trimmed(store: RedisStore, r
     assert await store.checkpoints.trim(SHARD, token, keep_s=0, keep_bytes=0) == 1
     assert await redis.call("XLEN", "{wa:0}:journal") == 0
     assert await append(store, "c") == [3]
+
+
+async def test_the_mark_that_a_cut_used_stays_and_measures_the_next(store: RedisStore) -> None:
+    """Marks are made every ten seconds: one that is lost would trim too much or nothing."""
+    token = await grant(store)
+    await append(store, "a")
+    await store.checkpoints.save(Checkpoint(shard=SHARD, token=token, number=1, prefix=Position(2)))
+    await append(store, "b")
+    assert await store.checkpoints.trim(SHARD, token, keep_s=0, keep_bytes=0) == 1
+    await store.checkpoints.save(Checkpoint(shard=SHARD, token=token, number=2, prefix=Position(3)))
+    assert await store.checkpoints.trim(SHARD, token, keep_s=0, keep_bytes=0) == 0
+
+
+async def test_an_event_without_a_byte_is_freed_like_any_other(store: RedisStore) -> None:
+    token = await grant(store)
+    await store.journal.append(SHARD, [event("a", record=b"")])
+    await store.checkpoints.save(Checkpoint(shard=SHARD, token=token, number=1, prefix=Position(2), freed={TENANT: Freed(1, 0)}))
+    assert await store.room.waiting([SHARD]) == {SHARD: {}}
+
+
+async def test_a_delivery_whose_payload_was_taken_away_becomes_a_dead_letter_that_says_so(store: RedisStore, redis: RedisClient) -> None:
+    token = await grant(store)
+    await store.retry_queue.park(SHARD, token, [parking("a", 1), parking("b", 2)])
+    await redis.call("DEL", "{wa:0}:payload:a")
+    (claimed,) = await store.retry_queue.claim(SHARD, token, {HOOK: Want(8, LONG_S)})
+    assert claimed.record == b"b"
+    (letter,) = await store.room.dead_letters(SHARD, limit=8)
+    assert (letter.event_key, letter.reason, letter.attempts) == ("a", DeadReason.INTERNAL_ERROR, 1)
+
+
+async def test_auto_durability_waits_for_a_replica_where_there_is_one(server: RealRedis, redis: RedisClient, replica: RealRedis) -> None:
+    async with open_redis_store(server.url, shards=SHARDS, replicated=None) as store:
+        assert not store.journal.replicated
+    async with replicating(replica, server), open_redis_store(server.url, shards=SHARDS, replicated=None) as store:
+        assert store.journal.replicated
 
 
 async def test_many_segments_are_trimmed_in_bounded_steps(store: RedisStore, redis: RedisClient) -> None:

@@ -35,26 +35,27 @@ _LAST = "-18446744073709551615"
 class RedisJournal:
     """`Journal` over one stream per shard. Not to be shared between event loops.
 
-    `replicated`: an append is durable only when one replica has it. The cursor belongs to the caller; what is kept here is only
-    which positions are known to begin a segment, so that the usual read asks one question and no more.
+    `replicated`: an append is durable only when one replica has it; may be switched between calls. The cursor belongs to the
+    caller; what is kept here is only which positions are known to begin a segment, so that the usual read asks one question.
     """
 
     def __init__(self, data: RedisClient, blocking: RedisClient, *, slot_ms: int, slot_keys: int, replicated: bool) -> None:
         self._data = data
         self._blocking = blocking
-        self._ring_args = (slot_ms, slot_keys, int(replicated))
-        self._replicated = replicated
+        self._ring_args = (slot_ms, slot_keys)
+        self.replicated = replicated
         self._keys: dict[Shard, ShardKeys] = {}
         self._streams: dict[bytes, Shard] = {}
         self._boundary: dict[Shard, Position] = {}
 
     async def append(self, shard: Shard, events: Sequence[NewEvent]) -> list[Appended]:
-        args: list[Argument] = [*self._ring_args]
+        is_replicated = self.replicated
+        args: list[Argument] = [*self._ring_args, int(is_replicated)]
         for event in events:
             args += (event.event_key, event.tenant_id, event.record, b"1" if event.remembered else b"0")
         k = self._of(shard)
         commands: list[Command] = [APPEND.call((k.tail, k.journal, k.seen, *k.ring, k.waiting), args)]
-        if self._replicated:
+        if is_replicated:
             commands.append(("WAIT", 1, REPLICA_WITHIN_MS))
         positions, *replicas = await self._data.exchange(commands)
         if replicas == [0]:

@@ -76,7 +76,10 @@ class RedisRetryQueue:
             return []
         # The payloads' keys were not known before. They cannot go meanwhile: each delivery is still a user of its own.
         records = await self._data.exchange([("HGET", k.payload(EventKey(row[2].decode())), "r") for row in rows])
-        return [_claimed(row, record) for row, record in zip(rows, records, strict=True)]
+        claimed = [_claimed(row, record) for row, record in zip(rows, records, strict=True) if record is not None]
+        if len(claimed) < len(rows):
+            await self._bury_without_record(shard, [row for row, record in zip(rows, records, strict=True) if record is None])
+        return claimed
 
     async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[bool]:
         k, settled = ShardKeys(shard), list[bool]()
@@ -87,6 +90,10 @@ class RedisRetryQueue:
                 args += _settlement_args(item)
             settled += [answer == 1 for answer in await self._data.call(*SETTLE.call(keys, args))]
         return settled
+
+    async def _bury_without_record(self, shard: Shard, rows: Sequence[list[bytes | int]]) -> None:
+        """Only damage from outside takes a payload away; such a delivery would else be claimed for ever."""
+        await self.settle(shard, [_without_record(_claimed(row, b"")) for row in rows])
 
 
 class RedisRoom:
@@ -176,6 +183,18 @@ def _claimed(row: list[bytes | int], record: bytes) -> Claimed:
         record=record,
         attempts=int(attempts),
         parked_for_s=int(parked_for_ms) / 1000,
+    )
+
+
+def _without_record(claimed: Claimed) -> Settlement:
+    return Settlement(
+        claim=claimed.claim,
+        delivery_id=claimed.delivery_id,
+        event_key=claimed.event_key,
+        webhook_id=claimed.webhook_id,
+        counted=False,
+        dead=DeadReason.INTERNAL_ERROR,
+        error="its payload is not in the store any more",
     )
 
 

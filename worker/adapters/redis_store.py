@@ -98,9 +98,11 @@ async def open_redis_store(
     shards: int,
     dedupe_window_s: float = 21_600.0,
     dedupe_max_keys: int = 5_000_000,
-    replicated: bool = False,
+    replicated: bool | None = False,
 ) -> AsyncIterator[RedisStore]:
     """A store that may be used: the server answers, evicts nothing and knows as many shards. `dedupe_max_keys` is over all shards.
+
+    `replicated`: an append waits for one replica; None: where there is one now.
 
     Raises `ConfigurationError`, `StoreUnavailable`.
     """
@@ -108,10 +110,12 @@ async def open_redis_store(
         url,
         slot_ms=max(1, round(dedupe_window_s * 1000 / (redis_keys.RING_SLOTS - 1))),
         slot_keys=max(1, dedupe_max_keys // shards // redis_keys.RING_SLOTS),
-        replicated=replicated,
+        replicated=replicated is True,
     )
     try:
         await store.ensure_config(shards=shards)
+        if replicated is None:
+            store.journal.replicated = (await store.facts()).replicas > 0
         yield store
     finally:
         await store.close()  # noqa: ASYNC102 - shielded and bounded inside
