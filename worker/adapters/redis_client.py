@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from worker.domain.errors import StoreFull, StoreUnavailable
 
-Argument = bytes | str | int | float
+Argument = str | int | float | bytes | memoryview
 Command = tuple[Argument, ...]
 
 CLOSE_WITHIN_S = 1.0
@@ -113,7 +113,7 @@ class RedisClient:
     async def _on_one_connection(self, commands: Sequence[Command]) -> list[Any]:
         if self._closed:
             raise StoreUnavailable(f"redis ({self.name}): closed; the worker is shutting down")
-        connection = self._idle.pop() if self._idle else self._lender.make_connection()
+        connection: AbstractConnection = self._idle.pop() if self._idle else self._lender.make_connection()  # type: ignore[no-untyped-call]
         try:
             replies = await self._converse(connection, commands)
         except BaseException:
@@ -130,7 +130,7 @@ class RedisClient:
 
     async def _converse(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
         if not connection.is_connected:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
         replies = await _send(connection, commands)
         first = next((i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)), None)
         if first is None:
@@ -143,7 +143,8 @@ class RedisClient:
 
 
 async def _send(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-    packed = b"".join([hiredis.pack_command(command) for command in commands])
+    # hiredis' stub knows commands of one word only.
+    packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
     await connection.send_packed_command(packed, check_health=False)
     replies: list[Any] = []
     for _ in commands:

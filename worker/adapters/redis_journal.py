@@ -142,7 +142,7 @@ class RedisCheckpoints:
         while True:
             args = (token, int(keep_s * 1000), keep_bytes, TRIM_SEGMENTS)
             count, has_more = await self._guarded(shard, token, TRIM, (k.fence, k.cursor, k.journal, k.marks, k.tail), args)
-            removed += count
+            removed += int(count)
             if not has_more:
                 return removed
 

@@ -230,7 +230,7 @@ class Pipeline:
         """One POST under its deadline. Ends in `_finish`, whatever happens."""
         try:
             request = await self._request(attempt)
-            result = await self._transport.deliver(request, attempt.deadline)
+            result = await self._transport.deliver(request, self._on_loop_clock(attempt.deadline))
         except asyncio.CancelledError:
             self._abandon(attempt)
             raise
@@ -238,6 +238,11 @@ class Pipeline:
             log.exception("attempt_failed_inside", webhook=attempt.webhook.id, event_key=attempt.delivery.event.record.event_key)
             result = Failure(stage=Stage.QUEUE, cause=Cause.INTERNAL, detail=type(exc).__name__)
         self._finish(attempt, result)
+
+    def _on_loop_clock(self, deadline: Deadline) -> Deadline:
+        """The same instant on the loop's clock: ours counts a suspended machine, the loop's does not."""
+        left_s = deadline.left_s(self._clocks.monotonic_s())
+        return Deadline(name=deadline.name, at_s=asyncio.get_running_loop().time() + left_s)
 
     async def _request(self, attempt: Attempt) -> Request:
         webhook, delivery = attempt.webhook, attempt.delivery
@@ -273,8 +278,8 @@ class Pipeline:
         self.serve_hungry()
 
     def _outcome(self, attempt: Attempt, result: Answer | Failure, now_s: float) -> Outcome:
-        if isinstance(result, Failure) and result.cause is Cause.INTERNAL:
-            return Dead(DeadReason.INTERNAL_ERROR)
+        if isinstance(result, Failure) and result.cause is Cause.INTERNAL and result.stage is Stage.QUEUE:
+            return Dead(DeadReason.INTERNAL_ERROR)  # ours, before the transport had it; a network attempt is never poison
         return decide(
             result,
             attempts_made=attempt.delivery.attempts + 1,
