@@ -154,6 +154,13 @@ async def test_what_a_checkpoint_frees_waits_no_more_and_is_subtracted_once(stor
     assert await waiting(store) == {TENANT: Waiting(1, 1)}
 
 
+async def test_a_checkpoint_may_free_nothing(store: Store) -> None:
+    token = await grant(store)
+    await store.journal.append(SHARD, [event("a", record=b"12345")])
+    await save(store, token, 1, 1, freed=Freed(0, 0))
+    assert await waiting(store) == {TENANT: Waiting(1, 5)}
+
+
 async def test_the_numbers_of_another_tenure_count_afresh(store: Store) -> None:
     token = await grant(store)
     await store.journal.append(SHARD, [event("a", record=b"12345"), event("b", record=b"123")])
@@ -244,6 +251,16 @@ async def test_bytes_beyond_the_bound_go_before_their_time(store: Store) -> None
     assert await store.checkpoints.trim(SHARD, token, keep_s=3_600, keep_bytes=1_000) == 1
     left = await store.journal.read({SHARD: Position(1)}, max_segments=10, block_s=0)
     assert [segment.first for segment in left] == [2]
+
+
+async def test_trimming_leaves_the_marks_by_which_the_next_trim_goes(store: Store) -> None:
+    """Positions are marked every ten seconds; a trim that forgot the youngest of them would double what is kept."""
+    token = await grant(store)
+    await save(store, token, 1, 1)
+    assert await store.checkpoints.trim(SHARD, token, keep_s=0, keep_bytes=FAR) == 0
+    await append(store, "younger than the mark")
+    await save(store, token, 2, 2)
+    assert await store.checkpoints.trim(SHARD, token, keep_s=0, keep_bytes=FAR) == 0
 
 
 async def test_positions_go_on_rising_when_everything_was_trimmed(store: Store) -> None:
