@@ -1,0 +1,49 @@
+"""`python -m benchmarks`: measures what is asked for, prints tables, leaves a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import path
+from benchmarks.measuring import Figure, table
+
+Bench = Callable[[], tuple[str, list[Figure]]]
+
+
+def main() -> None:
+    asked = _arguments()
+    benches: dict[str, Bench] = {
+        "path": lambda: path.measure(rounds=asked.rounds, events=asked.events),
+    }
+    told = {}
+    for name in asked.bench or benches:
+        title, figures = benches[name]()
+        print(table(title, figures), flush=True)
+        told[name] = {"title": title, "figures": [asdict(f) for f in figures]}
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    asked.json.write_text(json.dumps({"at": datetime.now(UTC).isoformat(), "machine": _machine(), "benches": told}, indent=1, ensure_ascii=False))
+    print(f"\nwritten to {asked.json}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("bench", nargs="*", choices=["path"], help="none: all of them")
+    parser.add_argument("--rounds", type=int, default=7, help="slices of each subject")
+    parser.add_argument("--events", type=int, default=10_000, help="per slice")
+    parser.add_argument("--json", type=Path, default=Path(".worker/bench.json"))
+    return parser.parse_args()
+
+
+def _machine() -> dict[str, object]:
+    return {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), "system": platform.system()}
+
+
+if __name__ == "__main__":
+    main()

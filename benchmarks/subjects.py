@@ -1,0 +1,130 @@
+"""What is measured, each in a process of its own that does nothing else: `python -m benchmarks.subjects NAME REDIS_URL SINK_URL`.
+
+Says `ready`, then answers each line `run COUNT` on standard input with one line of JSON. What it is to deliver is put into its Redis
+by whoever asks, while it waits; CPU is counted from the moment it begins to read to the last outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import anyio
+import anyio.to_thread
+import structlog
+import uvloop
+
+from benchmarks.load import SHARDS, catalog_of
+from benchmarks.reference import Reference, routes_of
+from worker.adapters.clock import rfc3339
+from worker.adapters.http import AiohttpTransport
+from worker.adapters.redis_store import open_redis_store
+from worker.client_registry.registry import Identity
+from worker.domain.deadline import Deadline
+from worker.domain.ids import EventKey, OwnerId
+from worker.engine import Engine, EngineSettings, World
+from worker.event_integration.pipeline import Clocks
+from worker.event_integration.transport import Answer, Request, Stage, Transport
+from worker.ingest.door import RoomLimits
+from worker.ingest.preparation import Stamps
+from worker.lifecycle import monotonic_s
+
+WEBHOOKS = 32
+LOOK_EVERY_S = 0.005
+ROOM = RoomLimits(max_events=2_000_000, max_bytes=4 << 30, tenant_share=1.0)
+Run = Callable[[int], Awaitable[dict[str, int]]]
+"""Delivers so many events; answers what went otherwise."""
+
+
+class NullTransport:
+    """Answers 204 at the loop's next turn: what is left is everything but the transport."""
+
+    async def deliver(self, _request: Request, _deadline: Deadline) -> Answer:
+        await asyncio.sleep(0)
+        return Answer(status=204, phases_s={Stage.FIRST_BYTE: 0.0})
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+def world() -> World:
+    """The clocks of the real process."""
+    clocks = Clocks(monotonic_s=monotonic_s, wall_s=time.time, unit_random=random.SystemRandom().random)
+    stamps = Stamps(received_at=lambda: rfc3339(datetime.now(UTC)), fresh_key=lambda: EventKey("ulid:none"))
+    return World(clocks=clocks, stamps=stamps)
+
+
+@asynccontextmanager
+async def engine_subject(redis_url: str, sink_url: str, transport: Transport) -> AsyncIterator[Run]:
+    """The engine as it is, its reader told to wait between runs."""
+    identity = Identity(owner=OwnerId("bench"), task="bench", family="", revision=0, sole=True)
+    catalog = catalog_of([sink_url] * WEBHOOKS)
+    async with open_redis_store(redis_url, shards=SHARDS) as store:
+        engine = Engine(store, transport, catalog, identity, EngineSettings(shards=SHARDS, room=ROOM), world())
+        engine.reader.is_stopped = True
+
+        async def run(count: int) -> dict[str, int]:
+            settling = engine.settling
+            until, parked, dead = settling.delivered_count + count, settling.parked_count, settling.dead_count
+            engine.reader.is_stopped = False
+            engine.reader.poke()
+            while settling.delivered_count < until:
+                await anyio.sleep(LOOK_EVERY_S)
+            engine.reader.is_stopped = True
+            engine.reader.poke()
+            return {"parked": settling.parked_count - parked, "dead": settling.dead_count - dead}
+
+        async with anyio.create_task_group() as running:
+            await running.start(engine.run)
+            while len(engine.registry.active()) < SHARDS:
+                await anyio.sleep(LOOK_EVERY_S)
+            yield run
+            running.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def reference_subject(redis_url: str, sink_url: str) -> AsyncIterator[Run]:
+    reference = Reference(redis_url, routes_of(catalog_of([sink_url] * WEBHOOKS)))
+    await reference.open()
+
+    async def run(count: int) -> dict[str, int]:
+        await reference.run(count)
+        return {}
+
+    yield run
+    await reference.close()
+
+
+async def answer_lines(run: Run) -> None:
+    """Until standard input ends."""
+    print("ready", flush=True)
+    while words := (await anyio.to_thread.run_sync(sys.stdin.readline)).split():
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        others = await run(int(words[1]))
+        told = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.perf_counter() - wall_s, **others}
+        print(json.dumps(told), flush=True)
+
+
+async def main(name: str, redis_url: str, sink_url: str) -> None:
+    if name == "reference":
+        async with reference_subject(redis_url, sink_url) as run:
+            await answer_lines(run)
+        return
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+    transport: Transport = AiohttpTransport() if name == "engine" else NullTransport()
+    async with engine_subject(redis_url, sink_url, transport) as run:
+        await answer_lines(run)
+    await transport.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(*sys.argv[1:]))
