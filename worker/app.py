@@ -15,7 +15,7 @@ import os
 import random
 import secrets
 import socket
-import time
+from ipaddress import ip_network
 from pathlib import Path
 
 import anyio
@@ -33,6 +33,7 @@ from worker.api.server import application, serving
 from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
 from worker.domain.catalog import Catalog
+from worker.domain.destinations import Destinations
 from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId
 from worker.drain_report import Departure, Leavings, drain_report
@@ -124,7 +125,13 @@ class Process:
         catalog = self._settings.catalog()
         if self._sink is not None:
             catalog = with_demo(catalog, base_url)
-        transport = AiohttpTransport()
+        destinations = _destinations(self._settings)
+        for webhook in catalog.webhooks.values():
+            if (objection := destinations.objection(webhook.url)) is not None:
+                log.warning(
+                    "webhook_unreachable_as_declared", webhook=webhook.id, cause=objection, next_step="its deliveries end as dead letters"
+                )
+        transport = AiohttpTransport(guard=destinations.allows)
         try:
             engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings, catalog), _world())
             self._showing.engine = engine
@@ -240,6 +247,13 @@ def engine_settings(settings: Settings, catalog: Catalog) -> EngineSettings:
     )
 
 
+def _destinations(settings: Settings) -> Destinations:
+    """Where webhooks may point; the demo's own sink is on loopback."""
+    demo = (ip_network("127.0.0.0/8"),) if settings.demo else ()
+    delivery = settings.delivery
+    return Destinations(allowed_private=(*delivery.allowed_private_cidrs, *demo), allowed_ports=delivery.allowed_ports)
+
+
 def _identity(*, sole: bool) -> Identity:
     """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one."""
     task = f"{socket.gethostname()}-{os.getpid()}"
@@ -253,7 +267,7 @@ def _world() -> World:
         return fresh_key(int(utc_now().timestamp() * 1000), secrets.token_bytes(10))
 
     return World(
-        clocks=Clocks(monotonic_s=monotonic_s, wall_s=time.time, unit_random=chance.random),
+        clocks=Clocks(monotonic_s=monotonic_s, wall_s=lambda: utc_now().timestamp(), unit_random=chance.random),
         stamps=Stamps(received_at=lambda: rfc3339(utc_now()), fresh_key=new_key),
     )
 

@@ -20,11 +20,14 @@ from worker.client_registry.registry import Store as RegistryStore
 from worker.client_registry.renewal import Renewal
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog
-from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.errors import StaleToken
 from worker.domain.ids import Shard
 from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.checkpointer import Checkpointer
+from worker.event_integration.housekeeping import Housekeeping
+from worker.event_integration.leaving import Leaving
 from worker.event_integration.observing import Observer
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.pipeline import Clocks, Parts, Pipeline
@@ -46,9 +49,6 @@ from worker.metrics import Metrics
 from worker.shutdown import Rooms, Shutdown
 
 log = structlog.get_logger("worker.engine")
-
-DEAD_LETTERS_PER_TURN = 500
-DEAD_LETTERS_EVERY_S = 60.0
 
 
 class Store(Protocol):
@@ -106,9 +106,7 @@ class Engine:
         self.metrics = Metrics()
         all_shards = [Shard(n) for n in range(settings.shards)]
         # in
-        self.writer = SegmentWriter(
-            store.journal, settings.shards, clock, observe_append_s=lambda s: self.metrics.journal_append_duration.record(s)
-        )
+        self.writer = SegmentWriter(store.journal, settings.shards, clock, observe_append_s=self.metrics.journal_append_duration.record)
         self.door = Door(store.room, all_shards, settings.room)
         preparation = Preparation(catalog=catalog, shards=settings.shards, stamps=world.stamps)
         self.ingest = Ingest(preparation, GATEWAYS, self.writer, self.door, self.metrics, clock)
@@ -124,11 +122,13 @@ class Engine:
             clock=clock,
             hooks=SettlingHooks(stale=self._stale, parked=self._parked, dead=self._dead),
         )
+        self.under_way = UnderWay()
         rates = ReleaseRates()
         self.pipeline = Pipeline(
             Parts(
                 catalog=catalog,
                 buffer=self.buffer,
+                under_way=self.under_way,
                 bulkheads=self.bulkheads,
                 transport=transport,
                 settling=self.settling,
@@ -138,20 +138,27 @@ class Engine:
                 rates=rates,
             )
         )
+        self.leaving = Leaving(self.buffer, self.under_way, self.settling, self.pipeline, clock)
         self.sweep = Sweep(self.pipeline, clock)
         # owned
         self.registry = self._registry(identity, world)
-        active = self.registry.active
+        self._serve_tenures(store, rates)
+        self._watch_gauges()
+
+    def _serve_tenures(self, store: Store, rates: ReleaseRates) -> None:
+        """The loops that go by the registry's table of tenures."""
+        settings, clock, active, refused = self._settings, self._clock, self.registry.active, self.registry.refused
         self.reader = Reader(store.journal, self.buffer, self.pipeline, active, clock)
         self.reader.after_away = self._verify_tails
-        self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, catalog), active, clock, rates)
-        self.retry_pump.on_stale = self.registry.refused
-        self.checkpointer = Checkpointer(store.checkpoints, self.pipeline, self.settling, active, clock)
-        self.checkpointer.on_stale = self.registry.refused
+        self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, self.catalog), active, clock, rates)
+        self.retry_pump.on_stale = refused
+        self.checkpointer = Checkpointer(store.checkpoints, self.leaving, self.settling, active, clock)
+        self.checkpointer.on_stale = refused
         self.checkpointer.keep_s = settings.keep_s
         self.checkpointer.keep_bytes = settings.room.max_bytes // 4 // settings.shards
+        self.housekeeping = Housekeeping(store.checkpoints, store.room, active, clock, dead_letters_keep_s=settings.dead_letters_keep_s)
+        self.housekeeping.on_stale = refused
         self._renewal.progress_at_s += [lambda: self.sweep.turned_at_s, lambda: self.reader.turned_at_s]
-        self._watch_gauges()
 
     def _registry(self, identity: Identity, world: World) -> Registry:
         store = RegistryStore(leases=self._store.leases, membership=self._store.membership, checkpoints=self._store.checkpoints)
@@ -171,7 +178,7 @@ class Engine:
             for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run):
                 loops.start_soon(loop)
             await loops.start(self.door.run)
-            for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self._expire_dead_letters):
+            for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self.housekeeping.run):
                 loops.start_soon(loop)
             self.registry.is_ready = True
             task_status.started()
@@ -184,6 +191,8 @@ class Engine:
             retry_pump=self.retry_pump,
             buffer=self.buffer,
             pipeline=self.pipeline,
+            under_way=self.under_way,
+            leaving=self.leaving,
             settling=self.settling,
             checkpointer=self.checkpointer,
             leave_door=self.door.leave,
@@ -194,18 +203,19 @@ class Engine:
     # -- what the parts tell each other --------------------------------------------------------------------------------
 
     def _started(self, tenure: Tenure) -> None:
+        self.housekeeping.note_fresh(tenure.shard)
         self.retry_pump.forget(tenure.shard)
         self.reader.poke()
 
     def _resumed(self, tenure: Tenure) -> None:
-        self.pipeline.go_on(tenure)
+        self.leaving.go_on(tenure)
         self._started(tenure)
 
     def _suspended(self, tenure: Tenure) -> None:
-        self.pipeline.suspend(tenure)
+        self.leaving.suspend(tenure)
 
     def _ended(self, tenure: Tenure) -> None:
-        self.pipeline.forget(tenure)
+        self.leaving.forget(tenure)
         self.retry_pump.forget(tenure.shard)
 
     def _lost(self, _tenure: Tenure, reason: str) -> None:
@@ -248,21 +258,6 @@ class Engine:
                     next_step="read again from its checkpoint",
                 )
                 self.registry.start_over(tenure)
-
-    async def _expire_dead_letters(self) -> None:
-        """Dead letters leave by age, counted and announced."""
-        while True:
-            for tenure in self.registry.active():
-                try:
-                    gone = await self._store.room.expire_dead_letters(
-                        tenure.shard, older_than_s=self._settings.dead_letters_keep_s, limit=DEAD_LETTERS_PER_TURN
-                    )
-                except (StoreUnavailable, StoreFull) as exc:
-                    log.warning("dead_letters_not_expired", cause=str(exc), next_step="tried again in a minute")
-                    break
-                if gone:
-                    log.warning("dead_letters_expired", shard=tenure.shard, count=gone, older_than_s=self._settings.dead_letters_keep_s)
-            await self._renewal.pause(DEAD_LETTERS_EVERY_S)
 
     # -- what is seen --------------------------------------------------------------------------------------------------
 

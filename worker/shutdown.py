@@ -29,7 +29,9 @@ from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import Position, Shard, WebhookId
 from worker.drain_report import PhaseTime, ShardAccount
 from worker.event_buffer.lanes import EventBuffer
+from worker.event_integration.attempts import UnderWay
 from worker.event_integration.checkpointer import Checkpointer
+from worker.event_integration.leaving import Leaving
 from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.reader import Reader
 from worker.event_integration.retry_pump import RetryPump
@@ -54,6 +56,8 @@ class Rooms:
     retry_pump: RetryPump
     buffer: EventBuffer
     pipeline: Pipeline
+    under_way: UnderWay
+    leaving: Leaving
     settling: Settling
     checkpointer: Checkpointer
     leave_door: Callable[[], None]
@@ -134,7 +138,7 @@ class Shutdown:
         self.accounts[tenure.shard] = ShardAccount.opened(tenure, tail)
 
     def _quiesce(self) -> None:
-        """Alone: the journal is read no more; sockets and pushes keep being journalled. With a successor shards are read on until their turn."""
+        """Alone: the journal is read no more; what comes in is still journalled. With a successor shards are read on until their turn."""
         if self.successor is None:
             self._rooms.reader.is_stopped = True
             self._rooms.reader.poke()
@@ -149,7 +153,7 @@ class Shutdown:
             await self.hand_over(tenure)
 
     async def _drain_alone(self) -> None:
-        """Everything that a healthy webhook waits for is attempted. Suspects start nothing more; alone with them, they get one more second."""
+        """Everything that a healthy webhook waits for is attempted. Suspects start nothing more; left alone they get one more second."""
         rooms = self._rooms
         rooms.pipeline.cutoff_s = self._phase_deadline.at_s
         rooms.pipeline.accepts_suspects = False
@@ -158,13 +162,13 @@ class Shutdown:
             now_s = self._clock()
             rooms.pipeline.serve_all()
             rooms.settling.write_again()
-            if not rooms.pipeline.is_held_up_by_suspects_only() or not rooms.pipeline.in_flight:
+            if not rooms.pipeline.is_held_up_by_suspects() or not rooms.pipeline.in_flight:
                 suspects_since_s = None
             elif suspects_since_s is None:
                 suspects_since_s = now_s
             if self._is_over() or (suspects_since_s is not None and now_s - suspects_since_s >= SUSPECTS_GRACE_S):
                 break
-            await rooms.pipeline.wait_for_slot(TURN_S)
+            await rooms.under_way.wait_for_one(TURN_S)
 
     async def _spill(self) -> None:
         """Attempts under way become claims, begun events are parked, the rest stays in the journal; hand-back is not an attempt."""
@@ -191,11 +195,11 @@ class Shutdown:
         rooms = self._rooms
         while (rooms.pipeline.in_flight or rooms.settling.pending) and not self._phase_deadline.has_passed(self._clock()):
             rooms.settling.write_again()
-            await rooms.pipeline.wait_for_slot(TURN_S)
+            await rooms.under_way.wait_for_one(TURN_S)
             if self._spill_asked():
                 break
         self.claims_left = rooms.pipeline.in_flight
-        self.unconfirmed = await rooms.pipeline.cancel_attempts(within_s=0.5)
+        self.unconfirmed = await rooms.under_way.cancel_all(within_s=0.5)
         self.claims_left += rooms.settling.pending
 
     # -- one shard ---------------------------------------------------------------------------------------------------
@@ -216,10 +220,10 @@ class Shutdown:
         rooms = self._rooms
         tenure = next((t for t in rooms.registry.active() if t.shard == quiesced.shard), None)
         if tenure is not None:
-            attempts = rooms.pipeline.attempts_of(tenure)
+            attempts = rooms.under_way.of(tenure)
             within = Deadline(name="claim_attempts", at_s=min(self.deadline.at_s, self._clock() + 2.0))
-            self.unconfirmed += await rooms.pipeline.hold_as_claims(attempts, deadline=within)
-            parked = rooms.pipeline.drop_waiting(tenure, tenure.completion.begun_positions())
+            self.unconfirmed += await rooms.leaving.hold_as_claims(attempts, deadline=within)
+            parked = rooms.leaving.drop_waiting(tenure, tenure.completion.begun_positions())
             self.spilled_events += len(parked)
             self.spilled_webhooks.update(parked)
             await rooms.settling.wait_written(tenure.shard, within)

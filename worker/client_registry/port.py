@@ -49,8 +49,11 @@ class Leases(Protocol):
     """The scripts of design 4; each touches one shard."""
 
     async def acquire(self, shard: Shard, owner: OwnerId, *, ttl_s: float, sole: bool) -> Granted | Busy | Quarantined:
-        """Idempotent for the holder (answers its token again, without extending). `sole`: the caller holds the store's own lock
-        (embedded server, one process), so a former owner is provably gone and its lease is taken at once."""
+        """Idempotent for the holder: answers its token again, without extending.
+
+        `sole`: the caller holds the store's own lock (embedded server, one process), so a former owner is provably gone and its
+        lease is taken at once.
+        """
         ...
 
     async def renew(self, leases: Mapping[Shard, Token], owner: OwnerId, *, ttl_s: float) -> frozenset[Shard]:

@@ -14,7 +14,7 @@ from worker.client_registry.tenure import Tenure, TenureState
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import Position, Shard
-from worker.event_integration.pipeline import Pipeline
+from worker.event_integration.leaving import Leaving
 from worker.event_integration.reader import MAX_GAP
 from worker.event_integration.settling import Settling
 from worker.journal.port import Checkpoints
@@ -32,13 +32,13 @@ class Checkpointer:
     def __init__(
         self,
         checkpoints: Checkpoints,
-        pipeline: Pipeline,
+        leaving: Leaving,
         settling: Settling,
         tenures: Callable[[], Iterable[Tenure]],
         clock: Callable[[], float],
     ) -> None:
         self._checkpoints = checkpoints
-        self._pipeline = pipeline
+        self._leaving = leaving
         self._settling = settling
         self._tenures = tenures
         self._clock = clock
@@ -87,9 +87,7 @@ class Checkpointer:
         if tenure.state is not TenureState.ACTIVE:
             return
         keep_from = Position(tenure.completion.cursor - MAX_GAP * 4 // 5)
-        held = [a for a in self._pipeline.attempts_of(tenure) if a.delivery.event.position < keep_from]
-        self._pipeline.park_before(tenure, keep_from)
-        await self._pipeline.hold_as_claims(held, deadline=Deadline(name="close_gap", at_s=self._clock() + CLAIM_WITHIN_S))
+        await self._leaving.park_before(tenure, keep_from, deadline=Deadline(name="close_gap", at_s=self._clock() + CLAIM_WITHIN_S))
 
     async def _trim(self, tenure: Tenure) -> None:
         now_s = self._clock()

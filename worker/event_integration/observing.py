@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from worker.domain.record import Record
+from worker.event_integration.attempts import Attempt
 from worker.event_integration.outcome import Delivered, Outcome, RetryAt
 from worker.event_integration.transport import Answer, Cause, Failure
 from worker.metrics import Metrics
-
-if TYPE_CHECKING:  # the pipeline is what calls us
-    from worker.event_integration.pipeline import Attempt
 
 
 class Observer:

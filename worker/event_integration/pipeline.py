@@ -8,39 +8,39 @@
    (retry pump)
 ```
 
-Owns the attempts under way. Decides nothing itself: routing, admission and outcome are pure and live next door. Hot path:
+Decides nothing itself: routing, admission and outcome are pure and live next door. Hot path:
 one asyncio task per attempt; nobody's endpoint is awaited by anybody else.
 
-A delivery is in exactly one place: a lane, under way (`_attempts`), or in `Settling`. `_finish` and `hold_as_claim` meet
-in `Attempt.claiming`: an attempt may end while its claim is being written, and then its outcome waits for the claim's id.
+A delivery is in exactly one place: a lane, under way (`attempts.py`), aside while its lease is in doubt (`leaving.py`), or in `Settling`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from worker.client_registry.tenure import Tenure, TenureState
+from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog, Webhook
 from worker.domain.deadline import Deadline
 from worker.domain.errors import CorruptRecord
-from worker.domain.ids import EventKey, Position, Shard, TenantId, WebhookId, delivery_id
+from worker.domain.ids import EventKey, Position, TenantId, WebhookId, delivery_id
 from worker.domain.record import decode, sealed
 from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer, Lane
-from worker.event_integration.bulkheads import Bulkheads, Slot, SlotResult, Verdict
+from worker.event_integration.attempts import Attempt, UnderWay
+from worker.event_integration.bulkheads import Bulkheads, SlotResult, Verdict
 from worker.event_integration.observing import Observer
 from worker.event_integration.outcome import Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide
 from worker.event_integration.release import ReleaseRates
 from worker.event_integration.request import PreparedWebhook
-from worker.event_integration.retry_queue import Claimed, DeadReason, Parked
+from worker.event_integration.retry_queue import Claimed, DeadReason
 from worker.event_integration.routing import Router
-from worker.event_integration.settling import CLAIM_GRACE_S, Settling
+from worker.event_integration.settling import Settling
 from worker.event_integration.transport import Answer, Cause, Failure, Request, Stage, Transport
 
 log = structlog.get_logger()
@@ -49,23 +49,6 @@ SUSPECT_PARK_S = 1.0
 OFF_LOOP_BYTES = 64 << 10
 SLOW_EVENT_S = 5.0
 TRIES_PER_FREED_SLOT = 8
-
-
-class Attempt:
-    """One POST under way. `claiming`: its claim is being written, so an outcome that comes first waits in `early`."""
-
-    __slots__ = ("claiming", "deadline", "delivery", "early", "is_retry", "slot", "started_s", "task", "webhook")
-
-    def __init__(self, delivery: Delivery, webhook: Webhook, slot: Slot, started_s: float, deadline: Deadline) -> None:
-        self.delivery = delivery
-        self.webhook = webhook
-        self.slot = slot
-        self.started_s = started_s
-        self.deadline = deadline
-        self.is_retry = delivery.claim is not None
-        self.claiming = False
-        self.early: tuple[Outcome, str] | None = None
-        self.task: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +66,7 @@ class Parts:
 
     catalog: Catalog
     buffer: EventBuffer
+    under_way: UnderWay
     bulkheads: Bulkheads
     transport: Transport
     settling: Settling
@@ -107,10 +91,8 @@ class Pipeline:
         self._rates = parts.rates
         self._router = Router(parts.catalog)
         self._prepared: dict[WebhookId, PreparedWebhook] = {}
-        self._attempts: dict[Delivery, Attempt] = {}
+        self.under_way = parts.under_way
         self._hungry: deque[Lane] = deque()
-        self._aside: dict[Shard, list[Delivery]] = {}
-        self._slot_freed = asyncio.Event()
         self.disabled: set[WebhookId] = set()
         """Webhooks that said 410: routed to no more; what waits for them becomes dead letters."""
         self.cutoff_s: float | None = None
@@ -220,7 +202,7 @@ class Pipeline:
         at_s = now_s + webhook.deadline_s
         deadline = Deadline(name="webhook_attempt", at_s=at_s if self.cutoff_s is None else min(at_s, self.cutoff_s))
         attempt = Attempt(delivery, webhook, slot, now_s, deadline)
-        self._attempts[delivery] = attempt
+        self.under_way.add(attempt)
         self._buffer.lane(webhook.id).in_flight += 1
         attempt.task = asyncio.get_running_loop().create_task(self._attempt(attempt))
 
@@ -273,7 +255,7 @@ class Pipeline:
         if attempt.claiming:
             attempt.early = (outcome, error)
         else:
-            self._settle(delivery, outcome, error)
+            self.settle(delivery, outcome, error)
         self._serve(lane, now_s)
         self.serve_hungry()
 
@@ -289,7 +271,8 @@ class Pipeline:
             wall_now_s=self._clocks.wall_s(),
         )
 
-    def _settle(self, delivery: Delivery, outcome: Outcome, error: str) -> None:
+    def settle(self, delivery: Delivery, outcome: Outcome, error: str) -> None:
+        """Writes an outcome: to the tracker, the retry queue or the dead letters."""
         if isinstance(outcome, Delivered):
             self._settling.delivered(delivery)
         elif isinstance(outcome, RetryAt):
@@ -299,11 +282,10 @@ class Pipeline:
             self._settling.dead(delivery, outcome.reason, error=error)
 
     def _free(self, attempt: Attempt, result: SlotResult, now_s: float) -> Lane:
-        del self._attempts[attempt.delivery]
+        self.under_way.remove(attempt)
         self._bulkheads.end(attempt.slot, result, now_s)
         lane = self._buffer.lane(attempt.webhook.id)
         lane.in_flight -= 1
-        self._slot_freed.set()
         return lane
 
     def _abandon(self, attempt: Attempt) -> None:
@@ -324,7 +306,7 @@ class Pipeline:
     def report_slow(self) -> None:
         """Every second: an event older than 5 s in the pipeline is logged once, with stage and webhook."""
         now_s = self._clocks.monotonic_s()
-        for attempt in self._attempts.values():
+        for attempt in self.under_way:
             self._report_if_slow(attempt.delivery, "attempt", now_s)
         for lane in self._buffer.lanes():
             if lane.waiting:
@@ -338,102 +320,21 @@ class Pipeline:
                 "event_is_slow", stage=stage, webhook=delivery.webhook_id, event_key=delivery.event.record.event_key, age_s=round(age_s, 1)
             )
 
-    # -- leaving ---------------------------------------------------------------------------------------------------
+    # -- seen ------------------------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
-        return len(self._attempts)
+        return len(self.under_way)
 
-    def attempts_of(self, tenure: Tenure | None = None) -> list[Attempt]:
-        """Attempts under way that still count against the journal (of one tenure, or of all)."""
-        return [a for a in self._attempts.values() if a.delivery.claim is None and (tenure is None or a.delivery.event.tenure is tenure)]
-
-    def is_held_up_by_suspects_only(self) -> bool:
+    def is_held_up_by_suspects(self) -> bool:
         """Nothing waits, and every attempt under way is a suspect's: draining longer helps nobody healthy."""
-        return self._buffer.waiting == 0 and all(self._bulkheads.is_suspect(a.webhook.id) for a in self._attempts.values())
+        return self._buffer.waiting == 0 and all(self._bulkheads.is_suspect(a.webhook.id) for a in self.under_way)
 
     def oldest_age_s(self) -> float:
         """Of what was read and is neither delivered nor parked."""
         ages = [lane.waiting[0].event.read_at_s for lane in self._buffer.lanes() if lane.waiting]
-        ages += [a.delivery.event.read_at_s for a in self._attempts.values()]
+        ages += [a.delivery.event.read_at_s for a in self.under_way]
         return self._clocks.monotonic_s() - min(ages) if ages else 0.0
-
-    async def hold_as_claims(self, attempts: Sequence[Attempt], *, deadline: Deadline) -> int:
-        """Turns attempts under way into claims; they go on. Answers how many could not be (they stay in the journal).
-
-        An attempt that ends meanwhile is settled by its new claim. After a stale token or an absent store the attempts are as before.
-        """
-        futures = []
-        for attempt in attempts:
-            visible_in_s = attempt.deadline.left_s(self._clocks.monotonic_s()) + CLAIM_GRACE_S
-            future = self._settling.park_as_claim(attempt.delivery, visible_in_s=visible_in_s)
-            if future is not None:
-                attempt.claiming = True
-                futures.append((attempt, future))
-        if futures:
-            with anyio.move_on_after(deadline.left_s(self._clocks.monotonic_s())):
-                await asyncio.wait([future for _, future in futures])
-        return len(attempts) - sum(self._claim_answered(attempt, future) for attempt, future in futures)
-
-    def _claim_answered(self, attempt: Attempt, future: asyncio.Future[Parked]) -> bool:
-        attempt.claiming = False
-        answered = future.done() and not future.cancelled() and future.exception() is None
-        claim = future.result().claim if answered else None
-        delivery = attempt.delivery
-        if claim is not None:
-            delivery.claim = claim
-            delivery.event.tenure.completion.relieve(delivery.event.position, delivery.webhook_id)
-        if attempt.early is not None:
-            self._settle(delivery, *attempt.early)
-        return claim is not None
-
-    def drop_waiting(self, tenure: Tenure, begun: Iterable[Position] = ()) -> list[WebhookId]:
-        """Empties the lanes of a tenure: deliveries of begun events are parked, the rest is left in the journal. Answers whose were parked."""
-        positions = set(begun)
-        parked = []
-        for delivery in self._buffer.remove(tenure):
-            if delivery.event.position in positions and tenure.state is TenureState.ACTIVE:
-                self._settling.park(delivery)
-                parked.append(delivery.webhook_id)
-            else:
-                self._settling.leave_to_journal(delivery)
-        return parked
-
-    def park_before(self, tenure: Tenure, position: Position) -> None:
-        """The gap is too wide: whatever of a tenure waits in a lane from before `position` is parked. (Attempts under way: `hold_as_claims`.)"""
-        for delivery in self._buffer.remove(tenure, before=position):
-            self._settling.park(delivery)
-
-    def suspend(self, tenure: Tenure) -> None:
-        """The lease is in doubt: what waits leaves the lanes and is kept aside; attempts under way go on."""
-        self._aside[tenure.shard] = list(self._buffer.remove(tenure))
-
-    def go_on(self, tenure: Tenure) -> None:
-        """The lease came back and nobody else held it: what was kept aside goes to the front of its lanes."""
-        for delivery in reversed(self._aside.pop(tenure.shard, [])):
-            self._buffer.put_back(delivery)
-        self.serve_all()
-
-    def forget(self, tenure: Tenure) -> None:
-        """The tenure has ended: the journal has what it held; outcomes of attempts under way are dropped (claims settle by themselves)."""
-        for delivery in (*self._aside.pop(tenure.shard, []), *self._buffer.remove(tenure)):
-            self._settling.leave_to_journal(delivery)
-
-    async def wait_for_slot(self, within_s: float) -> None:
-        """Until an attempt ends, at most `within_s`."""
-        self._slot_freed.clear()
-        with anyio.move_on_after(within_s):
-            await self._slot_freed.wait()
-
-    async def cancel_attempts(self, *, within_s: float) -> int:
-        """Cancels every attempt under way and waits for them to end; answers how many are stuck."""
-        tasks = [a.task for a in self._attempts.values() if a.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            with anyio.move_on_after(within_s):
-                await asyncio.wait(tasks)
-        return len(self._attempts)
 
     def statistics(self) -> dict[str, object]:
         return {

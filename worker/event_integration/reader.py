@@ -24,6 +24,7 @@ from worker.journal.port import Journal, Segment
 log = structlog.get_logger()
 
 BLOCK_S = 1.0
+FULL_LOOK_S = 0.1
 AWAY_PAUSE_S = 0.25
 FIRST_GUESS_BYTES = 16 << 10
 MAX_SEGMENTS = 64
@@ -71,7 +72,7 @@ class Reader:
             if self.is_stopped or not readable:
                 await self._wait_for_poke(BLOCK_S)
             elif not self._buffer.has_room:
-                await self._pipeline.wait_for_slot(0.1)
+                await self._pipeline.under_way.wait_for_one(FULL_LOOK_S)
             else:
                 await self._read(readable)
 

@@ -124,7 +124,10 @@ class RetryQueue(Protocol):
     """Park, look, claim, settle."""
 
     async def park(self, shard: Shard, token: Token, items: Sequence[Parking]) -> list[Parked]:
-        """All or nothing per item, in order; relieves the journal of each in the same script. Idempotent; keeps attempts already counted."""
+        """All or nothing per item, in order; relieves the journal of each in the same script.
+
+        Idempotent; keeps attempts already counted.
+        """
         ...
 
     async def due(self, shard: Shard, *, limit: int) -> list[DueWebhook]:

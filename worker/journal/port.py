@@ -123,5 +123,8 @@ class Checkpoints(Protocol):
         ...
 
     async def trim(self, shard: Shard, token: Token, *, keep_s: float, keep_bytes: int) -> int:
-        """Forgets entries behind the prefix that are older than `keep_s` or beyond `keep_bytes`; answers how many segments. Raises `StaleToken`."""
+        """Forgets entries behind the prefix that are older than `keep_s` or beyond `keep_bytes`; answers how many segments.
+
+        Raises `StaleToken`.
+        """
         ...

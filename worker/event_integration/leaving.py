@@ -1,0 +1,100 @@
+"""How deliveries leave memory without an outcome: parked, kept aside, left to the journal, or turned into claims.
+
+For whoever ends or doubts a tenure (shutdown, handover, a lease in doubt) and for the checkpointer's wide gaps.
+
+`hold_as_claims` and the pipeline's `_finish` meet in `Attempt.claiming`: an attempt may end while its claim is being written; then
+its outcome waits in `Attempt.early` for the claim's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import anyio
+
+from worker.client_registry.tenure import Tenure, TenureState
+from worker.domain.deadline import Deadline
+from worker.domain.ids import Position, Shard, WebhookId
+from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_integration.attempts import Attempt, UnderWay
+from worker.event_integration.pipeline import Pipeline
+from worker.event_integration.retry_queue import Parked
+from worker.event_integration.settling import CLAIM_GRACE_S, Settling
+
+
+class Leaving:
+    """Knows the lanes, the attempts under way and the settling; starts nothing."""
+
+    def __init__(
+        self, buffer: EventBuffer, under_way: UnderWay, settling: Settling, pipeline: Pipeline, clock: Callable[[], float]
+    ) -> None:
+        self._buffer = buffer
+        self._under_way = under_way
+        self._settling = settling
+        self._pipeline = pipeline
+        self._clock = clock
+        self._aside: dict[Shard, list[Delivery]] = {}
+
+    def suspend(self, tenure: Tenure) -> None:
+        """The lease is in doubt: what waits leaves the lanes and is kept aside; attempts under way go on."""
+        self._aside[tenure.shard] = self._buffer.remove(tenure)
+
+    def go_on(self, tenure: Tenure) -> None:
+        """The lease came back and nobody else held it: what was kept aside goes to the front of its lanes."""
+        for delivery in reversed(self._aside.pop(tenure.shard, [])):
+            self._buffer.put_back(delivery)
+        self._pipeline.serve_all()
+
+    def forget(self, tenure: Tenure) -> None:
+        """The tenure has ended: the journal has what it held; outcomes of attempts under way are dropped (claims settle by themselves)."""
+        for delivery in (*self._aside.pop(tenure.shard, []), *self._buffer.remove(tenure)):
+            self._settling.leave_to_journal(delivery)
+
+    def drop_waiting(self, tenure: Tenure, begun: Iterable[Position] = ()) -> list[WebhookId]:
+        """Empties a tenure's lanes: deliveries of begun events are parked, the rest is left to the journal. Answers whose were parked."""
+        positions = set(begun)
+        parked = []
+        for delivery in self._buffer.remove(tenure):
+            if delivery.event.position in positions and tenure.state is TenureState.ACTIVE:
+                self._settling.park(delivery)
+                parked.append(delivery.webhook_id)
+            else:
+                self._settling.leave_to_journal(delivery)
+        return parked
+
+    async def park_before(self, tenure: Tenure, position: Position, *, deadline: Deadline) -> None:
+        """The gap is too wide: a tenure's deliveries from before `position` are parked, its attempts from there become claims."""
+        for delivery in self._buffer.remove(tenure, before=position):
+            self._settling.park(delivery)
+        held = [a for a in self._under_way.of(tenure) if a.delivery.event.position < position]
+        await self.hold_as_claims(held, deadline=deadline)
+
+    async def hold_as_claims(self, attempts: Sequence[Attempt], *, deadline: Deadline) -> int:
+        """Turns attempts under way into claims; they go on. Answers how many could not be (they stay in the journal).
+
+        An attempt that ends meanwhile is settled by its new claim. After a stale token or an absent store the attempts are as before.
+        """
+        asked: list[tuple[Attempt, asyncio.Future[Parked]]] = []
+        for attempt in attempts:
+            visible_in_s = attempt.deadline.left_s(self._clock()) + CLAIM_GRACE_S
+            future = self._settling.park_as_claim(attempt.delivery, visible_in_s=visible_in_s)
+            if future is not None:
+                attempt.claiming = True
+                asked.append((attempt, future))
+        if asked:
+            with anyio.move_on_after(deadline.left_s(self._clock())):
+                await asyncio.wait([future for _, future in asked])
+        return len(attempts) - sum(self._answered(attempt, future) for attempt, future in asked)
+
+    def _answered(self, attempt: Attempt, future: asyncio.Future[Parked]) -> bool:
+        attempt.claiming = False
+        is_written = future.done() and not future.cancelled() and future.exception() is None
+        claim = future.result().claim if is_written else None
+        delivery = attempt.delivery
+        if claim is not None:
+            delivery.claim = claim
+            delivery.event.tenure.completion.relieve(delivery.event.position, delivery.webhook_id)
+        if attempt.early is not None:
+            self._pipeline.settle(delivery, *attempt.early)
+        return claim is not None
