@@ -203,6 +203,7 @@ class Gateway:
     def __init__(self, workers: Sequence[Worker], session: aiohttp.ClientSession) -> None:
         self.workers = workers
         self.accepted: dict[str, float] = {}
+        self.instance_of: dict[str, str] = {}
         self.pushed_at_s: dict[str, float] = {}
         """When the first push of each event began."""
         self.answers: dict[int, int] = {}
@@ -211,6 +212,10 @@ class Gateway:
         self._session = session
         self._numbers = itertools.count()
         self._stopped = anyio.Event()
+
+    def accepted_for(self, instances: Sequence[str] = ()) -> set[str]:
+        """The ids accepted for these instances; none named: for all."""
+        return {event for event in self.accepted if not instances or self.instance_of[event] in instances}
 
     def stop(self) -> None:
         """Ends `keep_pushing` after the events under way."""
@@ -227,8 +232,9 @@ class Gateway:
             worker = self.workers[attempt % len(self.workers)] if attempt else random.choice(self.workers)
             if 200 <= await self.try_once(worker, body, instance) < 300:
                 self.accepted.setdefault(event, time.monotonic())
+                self.instance_of[event] = instance
                 return
-            await anyio.sleep(0.02 + random.random() * 0.05)
+            await anyio.sleep(min(0.5, 0.02 * 2**attempt) * (0.5 + random.random()))
 
     async def try_once(self, worker: Worker, body: bytes, instance: str = "i") -> int:
         status = 0
@@ -256,8 +262,8 @@ class Gateway:
                 pushers.start_soon(pusher)
 
     async def keep_pushing(self, per_s: float, instances: Sequence[str] = ("i",)) -> None:
-        """Open loop until `stop`: an event whenever one is due, however the others fare (at most 1 000 of them under way)."""
-        under_way = anyio.CapacityLimiter(1_000)
+        """Open loop until `stop`: an event whenever one is due, however the others fare (at most 200 of them under way)."""
+        under_way = anyio.CapacityLimiter(200)
 
         async def one(event: str, instance: str) -> None:
             async with under_way:
@@ -275,6 +281,20 @@ class Gateway:
                 event = self.fresh()
                 self.pushed_at_s[event] = max(due_s, time.monotonic() - 1.0)
                 pushes.start_soon(one, event, instances[number % len(instances)])
+
+
+async def everything_arrives(rig: Rig, gateway: Gateway, hooks: Sequence[Hook], within_s: float) -> float:
+    """Heals the endpoints and waits; what has not come by then is lost, and counted by name. Answers how long it took."""
+    rig.sink.heal()
+
+    def lost() -> dict[str, int]:
+        missing = {hook.name: len(gateway.accepted_for(hook.instances) - rig.sink.got(hook.name)) for hook in hooks}
+        return {name: count for name, count in missing.items() if count}
+
+    try:
+        return await until(lambda: not lost(), within_s, "everything accepted arrives")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}; lost of {len(gateway.accepted)}: {lost()}") from None
 
 
 def generic_event(event: str, pad: int = 200) -> dict[str, Any]:
