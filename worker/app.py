@@ -34,7 +34,7 @@ from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
 from worker.domain.catalog import Catalog
 from worker.domain.destinations import Destinations
-from worker.domain.errors import StoreUnavailable
+from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId
 from worker.drain_report import Departure, Leavings, drain_report
 from worker.engine import Engine, EngineSettings, World
@@ -66,8 +66,23 @@ async def run(settings: Settings, signals: Signals) -> ExitCode:
     set_up(lines)
     try:
         return await Process(settings, signals, lines).live()
+    except (ConfigurationError, DependencyUnreachable):
+        raise
+    except Exception as exc:
+        if (told := _told_to_operator(exc)) is not None:
+            raise told from exc
+        log.exception("worker_crashed", next_step="what was accepted is in the journal; the lease ends by itself; report the cause above")
+        return ExitCode.NOT_DURABLE
     finally:
         lines.close()
+
+
+def _told_to_operator(exc: BaseException) -> ConfigurationError | DependencyUnreachable | None:
+    """What the operator can mend, however deep in task groups it was raised."""
+    if isinstance(exc, ConfigurationError | DependencyUnreachable):
+        return exc
+    inner = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
+    return next((found for one in inner if (found := _told_to_operator(one)) is not None), None)
 
 
 class Process:
