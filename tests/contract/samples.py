@@ -13,6 +13,7 @@ from tests.real_redis import RealRedis
 from worker.client_registry.port import Granted, Leases, Membership
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
 from worker.event_integration.retry_queue import Claimed, Parking, RetryQueue, Room, Settlement, Want
+from worker.event_integration.webhook_states import WebhookStates
 from worker.journal.port import Checkpoints, Journal, NewEvent
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ class Store(Protocol):
     def retry_queue(self) -> RetryQueue: ...
     @property
     def room(self) -> Room: ...
+    @property
+    def webhook_states(self) -> WebhookStates: ...
     @property
     def leases(self) -> Leases: ...
     @property

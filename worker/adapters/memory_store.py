@@ -15,6 +15,7 @@ from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
 from worker.adapters.memory_leases import MemoryLeases, MemoryMembership
 from worker.adapters.memory_retry_queue import MemoryRetryQueue, MemoryRoom
 from worker.adapters.memory_shard import MemoryRoomLimit, MemoryShard, RememberedKeys
+from worker.adapters.memory_webhook_states import MemoryWebhookStates
 from worker.domain.ids import Shard
 
 
@@ -44,6 +45,7 @@ class MemoryStore:
         self.checkpoints = MemoryCheckpoints(state, self.faults, clock)
         self.retry_queue = MemoryRetryQueue(state, self.faults, clock)
         self.room = MemoryRoom(state, self.faults, clock, limit)
+        self.webhook_states = MemoryWebhookStates(self.faults, clock)
         self.leases = MemoryLeases(state, self.faults, clock)
         self.membership = MemoryMembership(self.faults, clock)
 

@@ -7,6 +7,7 @@ from worker.domain.ids import EventKey, OwnerId, Shard, WebhookId
 RING_SLOTS = 4
 CONFIG = "{wa}:config"
 MEMBERS = "{wa}:members"
+WEBHOOKS = "{wa}:webhooks"
 
 
 def member(owner: OwnerId) -> str:
