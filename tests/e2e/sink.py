@@ -1,7 +1,7 @@
 """The receivers: webhooks of every temper behind one port, and what each of them got.
 
 The path says who and how: `/<webhook>/<mode>`. Modes: `ok`, `hang` (never answers), `drip` (headers, then a byte now and then),
-a status such as `500`, `slow-<ms>`. `heal()` makes all of them `ok`.
+a status such as `500`, `slow-<ms>`, `fail-<ms>`. `heal()` makes all of them `ok`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
 class Arrival(NamedTuple):
-    """A delivery that was answered 2xx: when (on the monotonic clock), and as which attempt."""
+    """A delivery that was answered 2xx: when (on the monotonic clock), as which attempt, under which fencing token."""
 
     at_s: float
     attempt: int
+    token: int
 
 
 class Sink:
@@ -89,10 +90,13 @@ class Sink:
                 self.hung_for_s[webhook].append(time.monotonic() - began_s)
         if mode.isdecimal():
             return web.Response(status=int(mode))
-        if mode.startswith("slow-"):
-            await anyio.sleep(int(mode.removeprefix("slow-")) / 1000)
+        pace, _, ms = mode.partition("-")
+        await anyio.sleep(int(ms or 0) / 1000)
+        if pace == "fail":
+            return web.Response(status=500)
         event = orjson.loads(body)["message_ids"][0]
-        self.arrivals[webhook][event].append(Arrival(time.monotonic(), int(request.headers["x-delivery-attempt"])))
+        attempt, token = (int(request.headers[name]) for name in ("x-delivery-attempt", "x-fencing-token"))
+        self.arrivals[webhook][event].append(Arrival(time.monotonic(), attempt, token))
         if mode == "drip":
             return await _dripping(request)
         return web.Response()

@@ -1,0 +1,192 @@
+"""Two workers on one Redis: the owner frozen and continued, the owner told to go with an endpoint that hangs for ever."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+import redis.asyncio
+
+from tests.conftest import CHAOS, scaled
+from tests.e2e.figures import state
+from tests.e2e.rig import Gateway, Hook, Rig, Worker, declared, everything_arrives, percentile, pushing, until
+from worker.adapters.redis_keys import ShardKeys
+from worker.domain.ids import Shard
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(scaled(120, 3600))]
+
+SHARDS = 16
+INSTANCES = tuple(f"i{n}" for n in range(20))
+FREEZE_S = scaled(8, 30)
+LEASE_TTL_S = scaled(5, 15)
+
+
+async def owner_and_standby(workers: list[Worker]) -> tuple[Worker, Worker]:
+    """Once one holds all shards and the other none."""
+    began_s = time.monotonic()
+    while True:
+        held = [len(await worker.shards()) for worker in workers]
+        if sorted(held) == [0, SHARDS]:
+            return workers[held.index(SHARDS)], workers[held.index(0)]
+        assert time.monotonic() - began_s < 2 * LEASE_TTL_S + 10, f"one owner of all shards: {held}"
+        await anyio.sleep(0.02)
+
+
+class Journals:
+    """What the store says of all shards: the token that may write, and how far each journal is done. Knows the inside."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    async def read(self) -> dict[int, tuple[int, int]]:
+        """Shard → (fence, token of the newest checkpoint)."""
+        found = {}
+        for number in range(SHARDS):
+            keys = ShardKeys(Shard(number))
+            fence, saved = await self._client.get(keys.fence), await self._client.hget(keys.cursor, "checkpoint")
+            found[number] = (int(fence or 0), int((saved or b"0:0").split(b":")[0]))
+        return found
+
+
+@asynccontextmanager
+async def journals_of(url: str) -> AsyncIterator[Journals]:
+    async with redis.asyncio.Redis.from_url(url, socket_timeout=5) as client:
+        yield Journals(client)
+
+
+async def test_an_owner_frozen_beyond_its_lease_writes_nothing_more_and_nothing_is_lost(rig: Rig) -> None:
+    """It is frozen with attempts under way that fail: what it wants to write first, when it goes on, is an outcome under its old token."""
+    server = await rig.redis()
+    hooks = [Hook("all", rig.sink.url("all")), Hook("late", rig.sink.url("late", "fail-700"), deadline_s=5)]
+    toml = declared(hooks, INSTANCES)
+    workers = [rig.worker(toml, REDIS__URL=server.url, REGISTRY__LEASE_TTL_S=str(LEASE_TTL_S)) for _ in range(2)]
+    for worker in workers:
+        await worker.start()
+    gateway = rig.gateway(*workers)
+    async with pushing(gateway, per_s=100, instances=INSTANCES), journals_of(server.url) as journals:
+        owner, standby = await owner_and_standby(workers)
+        await until(lambda: len(rig.sink.got("all")) > 300, 20, "events arrive")
+        old = await owner.shards()
+        owner.send(signal.SIGSTOP)
+        gateway.workers = [standby]
+        await anyio.sleep(FREEZE_S)
+        new, fenced = await standby.shards(), await journals.read()
+        owner.send(signal.SIGCONT)
+        gateway.workers = workers
+        await anyio.sleep(3)
+        after = await journals.read()
+    refused = await owner.metric("client_registry_stale_writes_refused_total")
+    healed_s = await everything_arrives(rig, gateway, hooks, 90)
+    figures = {"frozen_s": FREEZE_S, "accepted": len(gateway.accepted), "lost": 0, "duplicates": len(rig.sink.repeated("all"))}
+    state("owner frozen", **figures, stale_writes_refused=refused, healed_s=healed_s)
+    check_only_the_newer_token_wrote(old, new, fenced, after)
+    assert refused >= 1, "the old owner tried, and was refused"
+    for worker in workers:
+        assert (await worker.stop())[0] in {0, 75}
+
+
+def check_only_the_newer_token_wrote(
+    old: dict[int, int], new: dict[int, int], fenced: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]]
+) -> None:
+    """`old`, `new`: tokens of both owners; `fenced`, `after`: the store before the old one goes on, and some seconds later."""
+    assert set(new) == set(range(SHARDS)), "the standby took over"
+    assert all(new[shard] > old[shard] for shard in new)
+    assert new == {shard: fence for shard, (fence, _) in fenced.items()} == {shard: fence for shard, (fence, _) in after.items()}
+    assert all(written in {0, old[shard], new[shard]} for shard, (_, written) in fenced.items())
+    assert all(after[shard][1] >= fenced[shard][1] for shard in after)
+    assert sum(after[shard][1] == new[shard] for shard in after) > SHARDS // 2, "checkpoints go on under the new tokens"
+
+
+class Handovers:
+    """What was measured over all runs, in seconds."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        """Per run, of its best shard: from the release (or a later push) to the successor's first delivery."""
+        self.shard_gaps: list[float] = []
+        """The same of every shard."""
+        self.handing: list[float] = []
+        self.quiet: list[float] = []
+        """From push to the healthy webhook, around a handover and without one."""
+
+
+def latencies(rig: Rig, gateway: Gateway, from_s: float, to_s: float) -> list[float]:
+    """Of the events pushed between two instants, from their push to their arrival at the healthy webhook."""
+    pushed = {event: at_s for event, at_s in gateway.pushed_at_s.items() if from_s <= at_s < to_s}
+    arrived = rig.sink.arrivals["all"]
+    return [arrived[event][0].at_s - at_s for event, at_s in pushed.items() if event in arrived]
+
+
+def gaps(rig: Rig, gateway: Gateway, released_at_s: dict[int, float], tokens: dict[int, int]) -> list[float]:
+    """Per shard, how long its first event at the new owner had to wait."""
+    shard_of = {token: shard for shard, token in tokens.items()}
+    first: dict[int, tuple[float, float]] = {}
+    for event, [arrival, *_] in rig.sink.arrivals["all"].items():
+        shard = shard_of.get(arrival.token)
+        if shard is not None:
+            waited_s = arrival.at_s - max(released_at_s[shard], gateway.pushed_at_s[event])
+            first[shard] = min(first.get(shard, (arrival.at_s, waited_s)), (arrival.at_s, waited_s))
+    return [waited_s for _, waited_s in first.values()]
+
+
+async def hand_over_once(rig: Rig, gateway: Gateway, workers: list[Worker], seen: Handovers) -> None:
+    owner, standby = await owner_and_standby(workers)
+    await until(lambda: rig.sink.in_flight["hang"] > 0, 60, "the endpoint hangs")
+    began_s = time.monotonic()
+    await anyio.sleep(2)
+    seen.quiet += latencies(rig, gateway, began_s, began_s + 1.5)
+    gateway.workers = [standby]  # a balancer that saw /readyz turn
+    signal_at_s = time.monotonic()
+    assert (await owner.stop())[0] in {0, 75}
+    await anyio.sleep(max(0.0, signal_at_s + 2.5 - time.monotonic()))
+    report = owner.report()
+    assert report["balances"]
+    assert all(shard["released_to"] for shard in report["shards"]), report["shards"]
+    released_at_s = {row["shard"]: signal_at_s + row["held_after_signal_ms"] / 1000 for row in report["shards"]}
+    waited_s = gaps(rig, gateway, released_at_s, await standby.shards())
+    seen.gaps.append(min(waited_s))
+    seen.shard_gaps += waited_s
+    seen.handing += latencies(rig, gateway, signal_at_s, signal_at_s + 1.5)
+    await owner.start()
+    gateway.workers = workers
+
+
+async def test_a_drain_with_an_endpoint_that_hangs_hands_over_in_moments(rig: Rig) -> None:
+    server = await rig.redis()
+    hooks = [Hook("all", rig.sink.url("all")), Hook("hang", rig.sink.url("hang", "hang"), INSTANCES[:1], deadline_s=scaled(3, 30))]
+    toml = declared(hooks, INSTANCES)
+    workers = [rig.worker(toml, REDIS__URL=server.url, SHUTDOWN__BUDGET_S="10") for _ in range(2)]
+    for worker in workers:
+        await worker.start()
+    gateway = rig.gateway(*workers)
+    seen = Handovers()
+    async with pushing(gateway, per_s=100, instances=INSTANCES):
+        for _ in range(scaled(3, 50)):
+            await hand_over_once(rig, gateway, workers, seen)
+    await everything_arrives(rig, gateway, hooks, scaled(60, 180))
+    ratio = percentile(seen.handing, 0.99) / percentile(seen.quiet, 0.99)
+    state(
+        "handover with a hanging endpoint",
+        runs=len(seen.gaps),
+        accepted=len(gateway.accepted),
+        lost=0,
+        duplicates_healthy=len(rig.sink.repeated("all")),
+        first_delivery_median_ms=statistics.median(seen.gaps) * 1000,
+        first_delivery_worst_ms=max(seen.gaps) * 1000,
+        within_100_ms=sum(gap <= 0.1 for gap in seen.gaps) / len(seen.gaps),
+        any_shard_worst_ms=max(seen.shard_gaps) * 1000,
+        p99_quiet_ms=percentile(seen.quiet, 0.99) * 1000,
+        p99_handover_ms=percentile(seen.handing, 0.99) * 1000,
+        ratio=ratio,
+    )
+    assert rig.sink.repeated("all") == {}
+    if CHAOS:
+        assert sum(gap <= 0.1 for gap in seen.gaps) >= 0.9 * len(seen.gaps)
+        assert ratio <= 1.5
+    for worker in workers:
+        assert (await worker.stop())[0] in {0, 75}
