@@ -2,130 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
 import orjson
 import pytest
 import structlog
 
-from worker.adapters.memory_store import MemoryStore
-from worker.domain.catalog import Catalog, Instance, Tenant
-from worker.domain.deadline import Deadline
-from worker.domain.errors import StoreFull
-from worker.domain.ids import EventKey, InstanceId, Position, Shard, TenantId, shard_of
-from worker.domain.record import Record, decode, normalized_body
-from worker.gateways import GATEWAYS
-from worker.gateways.port import Decoded, Gateway, Push
-from worker.ingest.door import REFRESH_DEADLINE_S, Door, RoomLimits
+from tests.component.ingest_world import SECRET, SHARDS, message, told, world
+from worker.domain.ids import InstanceId, Position, shard_of
+from worker.domain.record import normalized_body
 from worker.ingest.entrance import Entrance
-from worker.ingest.handler import INGEST_DURABLE_S, Ingest
-from worker.ingest.preparation import Preparation, Stamps
+from worker.ingest.handler import INGEST_DURABLE_S
 from worker.ingest.reply import Reply
-from worker.ingest.segments import SegmentWriter, WriterLimits
-from worker.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
-
-SHARDS = 4
-ACME, BETA = TenantId("acme"), TenantId("beta")
-SECRET = "a-long-secret-of-acme"
-ROOMY = WriterLimits()
-
-
-def instance(name: str, tenant: TenantId, gateway: str, called: str, **more: Any) -> Instance:
-    return Instance(id=InstanceId(name), tenant_id=tenant, gateway=gateway, gateway_instance=called, **more)
-
-
-CATALOG = Catalog(
-    [Tenant(id=ACME), Tenant(id=BETA)],
-    [
-        instance("sales", ACME, "generic", "sales-phone"),
-        instance("support", ACME, "generic", "support-phone"),
-        instance("signed", ACME, "generic", "signed-phone", ingest_secrets=("an-older-secret", SECRET)),
-        instance("meta", ACME, "cloud-api", "100200300", ingest_verify_token="a-token-of-ours"),
-        instance("meta-silent", ACME, "cloud-api", "100200301"),
-        instance("foreign", BETA, "generic", "beta-phone"),
-        instance("broken", ACME, "broken", "broken-phone", ingest_secrets=()),
-        instance("broken-signed", ACME, "broken", "broken-signed", ingest_secrets=(SECRET,)),
-    ],
-    [],
-)
-
-
-class BrokenGateway:
-    """A gateway's module with a fault in it."""
-
-    ACCEPTED_STATUS = 202
-    PUBLISHED_SECRETS: frozenset[str] = frozenset()
-
-    @staticmethod
-    def verify(push: Push, secrets: Sequence[str]) -> bool:
-        raise KeyError(push.headers.get("x-signature"), len(secrets))
-
-    @staticmethod
-    def decode(push: Push) -> list[Decoded]:
-        return [push.body["data"]]  # type: ignore[call-overload]
-
-
-@dataclass
-class World:
-    """Ingest on a twin, and what the twin holds."""
-
-    store: MemoryStore
-    ingest: Ingest
-    door: Door
-    writer: SegmentWriter
-    metrics: Metrics = field(repr=False)
-
-    async def push(self, name: str, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
-        data = body if isinstance(body, bytes) else orjson.dumps(body)
-        found = CATALOG.instances.get(InstanceId(name))
-        gateway = "generic" if found is None else found.gateway
-        return await self.ingest.accept(gateway, name, headers or {"content-type": "application/json"}, data)
-
-    async def records(self) -> list[Record]:
-        """All that is in the journal, shard by shard."""
-        cursors = {Shard(n): Position(1) for n in range(SHARDS)}
-        segments = await self.store.journal.read(cursors, max_segments=10_000, block_s=0)
-        return [decode(data) for segment in segments for data in segment.records]
-
-
-@asynccontextmanager
-async def world(
-    *, limits: WriterLimits = ROOMY, room: RoomLimits | None = None, gateways: Mapping[str, Gateway] | None = None
-) -> AsyncIterator[World]:
-    clock = asyncio.get_running_loop().time
-    store = MemoryStore(shards=SHARDS, clock=clock)
-    metrics = Metrics()
-    writer = SegmentWriter(store.journal, SHARDS, clock, observe_append_s=metrics.journal_append_duration.record, limits=limits)
-    door = Door(store.room, [Shard(n) for n in range(SHARDS)], room or RoomLimits(max_events=1_000, max_bytes=100 << 20, tenant_share=0.5))
-    numbers = iter(range(10_000))
-    stamps = Stamps(received_at=lambda: "2026-11-22T07:45:38.300Z", fresh_key=lambda: EventKey(f"ulid:{next(numbers)}"))
-    preparation = Preparation(catalog=CATALOG, shards=SHARDS, stamps=stamps)
-    ingest = Ingest(preparation, gateways or {**GATEWAYS, "broken": BrokenGateway()}, writer, door, metrics, clock)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(writer.run)
-        yield World(store, ingest, door, writer, metrics)
-        tasks.cancel_scope.cancel()
-
-
-def told(answer: Reply) -> Any:
-    return orjson.loads(answer.body)
 
 
 def signature(body: bytes, secret: str = SECRET) -> dict[str, str]:
     return {"x-signature": "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
-
-
-def message(key: str, **more: Any) -> dict[str, Any]:
-    return {"type": "message", "event_key": key, **more}
 
 
 async def test_202_says_that_the_event_is_in_the_journal() -> None:
@@ -293,106 +189,6 @@ async def test_a_store_that_does_not_answer_is_503_at_the_deadline_and_never_an_
         answer = await it.push("sales", message("k1"))
         assert anyio.current_time() - started_s == pytest.approx(INGEST_DURABLE_S, abs=0.01)
         assert (answer.status, told(answer)["code"]) == (503, "JOURNAL_UNAVAILABLE")
-
-
-async def test_a_store_that_refuses_to_grow_is_journal_full() -> None:
-    async def refuse(script: str) -> None:
-        if script == "append":
-            raise StoreFull("maxmemory")
-
-    async with world() as it:
-        it.store.faults.before = refuse
-        answer = await it.push("sales", message("k1"))
-    assert (answer.status, told(answer)["code"]) == (503, "JOURNAL_FULL")
-
-
-async def test_a_tenant_beyond_its_share_is_refused_while_another_is_served() -> None:
-    async with world(room=RoomLimits(max_events=10, max_bytes=1 << 20, tenant_share=0.5)) as it:
-        codes = [told(await it.push("sales", message(f"k{n}"))).get("code") for n in range(6)]
-        other = await it.push("foreign", message("k"))
-    assert codes == [None] * 5 + ["TENANT_BACKLOG_FULL"]
-    assert other.status == 202
-
-
-async def test_a_full_journal_is_refused_before_anything_is_stored() -> None:
-    async with world(room=RoomLimits(max_events=5, max_bytes=1 << 20, tenant_share=1.0)) as it:
-        await it.push("sales", [message(f"k{n}") for n in range(4)])
-        answer = await it.push("foreign", message("k"))
-        assert (answer.status, told(answer)["code"]) == (503, "JOURNAL_FULL")
-        assert len(await it.records()) == 4
-
-
-async def test_a_worker_without_room_spends_no_time_on_what_it_refuses() -> None:
-    async with world(room=RoomLimits(max_events=0, max_bytes=0, tenant_share=1.0)) as it:
-        assert told(await it.push("sales", b"not even json"))["code"] == "JOURNAL_FULL"
-        assert told(await it.push("signed", message("k1")))["code"] == "JOURNAL_FULL"
-
-
-async def test_the_figures_are_read_anew_each_second_so_that_room_made_elsewhere_opens_the_door() -> None:
-    async with world(room=RoomLimits(max_events=10, max_bytes=1 << 20, tenant_share=1.0)) as it, anyio.create_task_group() as tasks:
-        await tasks.start(it.door.run)
-        it.door.count(ACME, 8, 0)
-        assert told(await it.push("sales", message("k1")))["code"] == "JOURNAL_FULL"
-        await anyio.sleep(1.1)  # noqa: TID251 -- virtual time
-        assert (await it.push("sales", message("k1"))).status == 202
-        it.door.shut()
-
-
-async def test_a_store_that_hangs_holds_up_a_refresh_for_its_deadline_at_most() -> None:
-    async with world() as it:
-        it.store.faults.stall()
-        started_s = anyio.current_time()
-        assert not await it.door.refresh()
-        assert anyio.current_time() - started_s == pytest.approx(REFRESH_DEADLINE_S, abs=0.01)
-
-
-async def test_a_leaving_worker_still_journals_and_closes_each_connection() -> None:
-    async with world() as it:
-        it.door.leave()
-        answer = await it.push("sales", message("k1"))
-        assert (answer.status, answer.headers["Connection"]) == (202, "close")
-        assert (await it.push("nobody", message("k1"))).headers["Connection"] == "close"
-
-
-async def test_from_teardown_on_every_push_is_503_draining() -> None:
-    async with world() as it:
-        it.door.shut()
-        answer = await it.push("sales", message("k1"))
-        assert (answer.status, told(answer)["code"], answer.headers["Connection"]) == (503, "DRAINING", "close")
-        assert await it.records() == []
-
-
-async def test_a_closed_writer_is_503_draining() -> None:
-    async with world() as it:
-        assert await it.writer.close(Deadline(name="test", at_s=anyio.current_time() + 1))
-        assert told(await it.push("sales", message("k1")))["code"] == "DRAINING"
-
-
-async def test_what_waits_for_the_journal_is_bounded_and_refused_beyond() -> None:
-    async with world(limits=WriterLimits(shard_events=100, shard_bytes=8_000, total_bytes=20_000)) as it:
-        it.store.faults.stall()
-        answers: list[Reply] = []
-
-        async def push(n: int) -> None:
-            answers.append(await it.push("sales", message(f"k{n}", text="x" * 1_000)))
-
-        async with anyio.create_task_group() as pushes:
-            for n in range(20):
-                pushes.start_soon(push, n)
-            await anyio.wait_all_tasks_blocked()
-            assert it.writer.held_bytes <= 8_000
-            assert {told(answer)["code"] for answer in answers} == {"JOURNAL_UNAVAILABLE"}
-            refused = len(answers)
-            it.store.faults.resume()
-        assert sorted(answer.status for answer in answers) == [202] * (20 - refused) + [503] * refused
-        assert 0 < refused < 20
-
-
-async def test_a_body_that_could_never_wait_at_once_is_413() -> None:
-    async with world(limits=WriterLimits(shard_events=10, shard_bytes=1 << 20, total_bytes=1 << 20)) as it:
-        answer = await it.push("sales", [message(f"k{n}") for n in range(11)])
-        assert (answer.status, told(answer)["code"]) == (413, "BODY_TOO_LARGE")
-        assert (await it.push("sales", message("k"))).status == 202
 
 
 async def test_pushes_that_wait_together_share_a_segment() -> None:

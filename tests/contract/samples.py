@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import anyio
@@ -12,7 +13,7 @@ import anyio
 from tests.real_redis import RealRedis
 from worker.client_registry.port import Granted, Leases, Membership
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
-from worker.event_integration.retry_queue import Claimed, Parking, RetryQueue, Room, Settlement, Want
+from worker.event_integration.retry_queue import Claimed, DueWebhook, Parked, Parking, RetryQueue, Room, Settlement, Want
 from worker.event_integration.webhook_states import WebhookStates
 from worker.journal.port import Checkpoints, Journal, NewEvent
 
@@ -24,6 +25,8 @@ OTHER_SHARD = Shard(1)
 OWNER = OwnerId("owner")
 TENANT = TenantId("acme")
 HOOK = WebhookId("crm")
+OTHER_HOOK = WebhookId("erp")
+KNOWN_DONE = Parked(known_done=True, claim=None)
 LONG_S = 30.0
 """A lease or a claim that does not end within the test."""
 SHORT_S = 0.15
@@ -103,6 +106,14 @@ def parking(
     )
 
 
+async def park(store: Store, token: Token, *items: Parking) -> list[Parked]:
+    return await store.retry_queue.park(SHARD, token, items)
+
+
+async def due(store: Store, *, limit: int = 100) -> list[DueWebhook]:
+    return await store.retry_queue.due(SHARD, limit=limit)
+
+
 async def claim(store: Store, token: Token, *, count: int = 10, hook: WebhookId = HOOK, visible_after_s: float = LONG_S) -> list[Claimed]:
     return await store.retry_queue.claim(SHARD, token, {hook: Want(count, visible_after_s)})
 
@@ -119,6 +130,10 @@ async def claim_when_due(store: Store, token: Token, *, hook: WebhookId = HOOK, 
 
 def delivered(of: Claimed) -> Settlement:
     return Settlement(claim=of.claim, delivery_id=of.delivery_id, event_key=of.event_key, webhook_id=of.webhook_id, delivered=True)
+
+
+def retry(of: Claimed, in_s: float, *, counted: bool = True) -> Settlement:
+    return replace(delivered(of), delivered=False, retry_in_s=in_s, counted=counted, error="500")
 
 
 async def settle(store: Store, settlement: Settlement) -> bool:

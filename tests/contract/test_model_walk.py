@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from tests.conftest import CHAOS, scaled
-from tests.contract.model_walk import Owner, Pace, Rules, Verdict, World
+from tests.contract.model_owner import Owner, Verdict
+from tests.contract.model_walk import Pace, Rules, World
 from tests.contract.samples import SHARD, Store, empty
 from tests.real_redis import RealRedis
 from worker.adapters.memory_shard import MemoryShard
