@@ -1,0 +1,419 @@
+"""A small world for component tests: engines over one twin of the store, scripted endpoints, virtual time, and a verdict.
+
+Several engines on one store are several workers. Each has a line of its own to the store, so that one can be cut off, stopped at
+a step or killed while the others go on. Killing one (`Worker.kill`) is a SIGKILL: everything it ran ends where it stands, and
+nothing of it reaches the store any more.
+
+The verdict is taken from outside: what the endpoints answered, what the store still holds. An event is known by its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import orjson
+
+from worker.adapters.clock import rfc3339
+from worker.adapters.memory_faults import StoreFaults
+from worker.adapters.memory_store import MemoryStore
+from worker.adapters.memory_transport import Answers, MemoryTransport, Step
+from worker.client_registry.registry import Identity
+from worker.domain.catalog import Catalog, Instance, Tenant, Webhook
+from worker.domain.deadline import Deadline
+from worker.domain.errors import StoreUnavailable
+from worker.domain.ids import EventKey, InstanceId, OwnerId, Shard, TenantId, Token, WebhookId, shard_of
+from worker.drain_report import balances, ledger
+from worker.engine import Engine, EngineSettings, World
+from worker.event_integration.pipeline import Clocks
+from worker.event_integration.retry_queue import DeadLetter
+from worker.event_integration.transport import Answer, Failure, Request
+from worker.ingest.preparation import Stamps
+from worker.ingest.reply import Reply
+from worker.shutdown import Shutdown
+
+ACME = TenantId("acme")
+WALL_AT_ZERO_S = 1_763_790_000.0
+NEWEST = Token(2**53 - 1)
+"""Passes every fence: for looking only."""
+
+
+def webhook(name: str, **more: Any) -> Webhook:
+    return Webhook(id=WebhookId(name), tenant_id=ACME, url=url(name), **more)
+
+
+def url(name: str) -> str:
+    return f"http://{name}.example/hook"
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def pass_time(seconds: float) -> None:
+    """Virtual: nothing is waited for but the clock."""
+    with anyio.move_on_after(seconds):
+        await anyio.sleep_forever()
+
+
+async def until(is_so: Callable[[], bool], *, within_s: float, what: str) -> None:
+    """Looks every 10 virtual milliseconds."""
+    ends_s = now_s() + within_s
+    while not is_so():
+        assert now_s() < ends_s, f"not within {within_s} s: {what}"
+        await pass_time(0.01)
+
+
+class Line:
+    """One worker's line to one port of the store; each call passes the worker's own faults on its way out and back."""
+
+    def __init__(self, port: Any, faults: StoreFaults) -> None:
+        self._port = port
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._port, name)
+
+        async def call(*args: Any, **named: Any) -> Any:
+            await self._faults.reach(name)
+            answer = await method(*args, **named)
+            await self._faults.answered(name)
+            return answer
+
+        return call
+
+
+class Seat:
+    """The bundle of ports as one worker sees it."""
+
+    def __init__(self, store: MemoryStore, faults: StoreFaults) -> None:
+        self.journal: Any = Line(store.journal, faults)
+        self.checkpoints: Any = Line(store.checkpoints, faults)
+        self.retry_queue: Any = Line(store.retry_queue, faults)
+        self.room: Any = Line(store.room, faults)
+        self.webhook_states: Any = Line(store.webhook_states, faults)
+        self.leases: Any = Line(store.leases, faults)
+        self.membership: Any = Line(store.membership, faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A 2xx as its endpoint gave it."""
+
+    at_s: float
+    webhook: str
+    text: str
+    shard: Shard
+
+
+class Wire:
+    """The transport of one worker: the shared endpoints, and a note of every 2xx."""
+
+    def __init__(self, endpoints: MemoryTransport, shards: int) -> None:
+        self._endpoints = endpoints
+        self._shards = shards
+        self.answered: list[Answered] = []
+
+    async def deliver(self, request: Request, deadline: Deadline) -> Answer | Failure:
+        result = await self._endpoints.deliver(request, deadline)
+        if isinstance(result, Answer) and 200 <= result.status < 300:
+            shard = shard_of(InstanceId(request.headers["x-whatsapp-instance"]), self._shards)
+            self.answered.append(Answered(now_s(), request.url, text_of(request), shard))
+        return result
+
+    async def close(self) -> None:
+        """The endpoints outlive a worker."""
+
+
+def text_of(request: Request) -> str:
+    return str(orjson.loads(request.body)["text"])
+
+
+class Worker:
+    """One engine, running."""
+
+    def __init__(self, name: str, engine: Engine, faults: StoreFaults, wire: Wire) -> None:
+        self.name = name
+        self.engine = engine
+        self.faults = faults
+        self.wire = wire
+        self.scope = anyio.CancelScope()
+        self.is_over = False
+        self.saved_at_s: dict[Shard, float] = {}
+        """When the last checkpoint of each shard that arrived was sent."""
+
+    @property
+    def owner(self) -> OwnerId:
+        return self.engine.registry.identity.owner
+
+    @property
+    def holds(self) -> set[Shard]:
+        return {tenure.shard for tenure in self.engine.registry.active()}
+
+    async def kill(self) -> int:
+        """SIGKILL. Answers how many deliveries may come twice: in flight, or answered and not in a checkpoint yet."""
+        self.is_over = True
+        self.faults.away = True
+        in_flight = self.engine.pipeline.in_flight + self.engine.settling.pending
+        unsaved = sum(a.at_s >= self.saved_at_s.get(a.shard, 0.0) for a in self.wire.answered)
+        self.scope.cancel()
+        await self.engine.under_way.cancel_all(within_s=1)
+        return in_flight + unsaved
+
+    def balances(self, shutdown: Shutdown) -> bool:
+        return balances(ledger(list(shutdown.accounts.values())))
+
+
+@dataclass
+class Rig:
+    """`start` workers, `push` events, look at what came of it."""
+
+    shards: int
+    store: MemoryStore
+    endpoints: MemoryTransport
+    catalog: Catalog
+    settings: EngineSettings
+    tasks: anyio.abc.TaskGroup
+    workers: list[Worker] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    """Texts of the events that got a 2xx."""
+    number: int = 0
+
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    async def start(self, name: str = "a", *, revision: int = 1, ready: bool = True) -> Worker:
+        """A new worker; `ready`: waits until its loops run."""
+        faults = StoreFaults()
+        wire = Wire(self.endpoints, self.shards)
+        chance = random.Random(f"{name}-{len(self.workers)}").random
+        owner = OwnerId(f"{name}-{len(self.workers)}")
+        engine = Engine(
+            Seat(self.store, faults),
+            wire,
+            self.catalog,
+            Identity(owner=owner, task=name, family="worker", revision=revision, sole=False),
+            self.settings,
+            World(
+                clocks=Clocks(monotonic_s=now_s, wall_s=wall_s, unit_random=chance),
+                stamps=Stamps(received_at=received_at, fresh_key=self._fresh_key),
+            ),
+        )
+        worker = Worker(name, engine, faults, wire)
+        note_saves(worker)
+        self.workers.append(worker)
+        started = anyio.Event()
+        self.tasks.start_soon(self._run, worker, started)
+        if ready:
+            await started.wait()
+        return worker
+
+    async def owning(self, name: str = "a", **more: Any) -> Worker:
+        """A new worker that holds every shard."""
+        worker = await self.start(name, **more)
+        await until(lambda: len(worker.holds) == self.shards, within_s=40, what=f"{name} owns all shards")
+        return worker
+
+    async def _run(self, worker: Worker, started: anyio.Event) -> None:
+        with worker.scope:
+            async with anyio.create_task_group() as inside:
+                await inside.start(worker.engine.run)
+                started.set()
+        started.set()
+
+    async def shut_down(self, worker: Worker, *, budget_s: float = 110.0, spill: Callable[[], bool] = lambda: False) -> Shutdown:
+        """SIGTERM, until the process would exit. What it held in memory is gone from there by then, or somebody forgot it."""
+        shutdown = worker.engine.shutdown(signal_at_s=now_s(), budget_s=budget_s, spill_asked=spill)
+        await shutdown.run()
+        await self.leave(worker)
+        return shutdown
+
+    async def leave(self, worker: Worker) -> None:
+        """The rest of a process' end."""
+        await worker.engine.under_way.cancel_all(within_s=1)
+        worker.is_over = True
+        worker.faults.away = True
+        worker.scope.cancel()
+        buffer = worker.engine.buffer
+        counted = (buffer.events, buffer.deliveries, buffer.bytes, buffer.waiting, worker.engine.pipeline.in_flight)
+        held = worker.engine.settling.pending
+        assert counted == (held and counted[0], held, held and counted[2], 0, 0), f"{worker.name} still counts {counted}, {held} unwritten"
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    async def push(self, worker: Worker, count: int = 1, *, instance: str | None = None, **more: Any) -> list[Reply]:
+        """`count` events, one body each, over the instances in turn (or into one); notes which were accepted."""
+        replies = []
+        for _ in range(count):
+            self.number += 1
+            name = instance or f"i{self.number % len(self.catalog.instances)}"
+            replies.append(await self.push_one(worker, name, f"e{self.number}", **more))
+        return replies
+
+    async def push_one(self, worker: Worker, instance: str, text: str, **more: Any) -> Reply:
+        body = orjson.dumps({"type": "message", "event_key": text, "text": text, **more})
+        reply = await worker.engine.ingest.accept("generic", instance, {"content-type": "application/json"}, body)
+        if reply.is_accepted:
+            self.accepted.append(text)
+        return reply
+
+    def _fresh_key(self) -> EventKey:
+        self.number += 1
+        return EventKey(f"ulid:{self.number}")
+
+    # -- endpoints -----------------------------------------------------------------------------------------------------
+
+    def answer(self, name: str, *steps: Step) -> None:
+        self.endpoints.script(url(name), *(steps or (Answers(),)))
+
+    def deliveries(self, name: str) -> Counter[str]:
+        """Texts of the events that an endpoint answered with a 2xx, and how often."""
+        return Counter(a.text for worker in self.workers for a in worker.wire.answered if a.webhook == url(name))
+
+    def latencies_s(self, name: str) -> dict[str, float]:
+        """From the start of the virtual world to the first 2xx, by text."""
+        first: dict[str, float] = {}
+        for worker in self.workers:
+            for a in worker.wire.answered:
+                if a.webhook == url(name):
+                    first[a.text] = min(a.at_s, first.get(a.text, a.at_s))
+        return first
+
+    def attempts(self, name: str) -> list[Request]:
+        return [a.request for a in self.endpoints.attempts if a.request.url == url(name)]
+
+    # -- the verdict ---------------------------------------------------------------------------------------------------
+
+    def duplicates(self) -> int:
+        return sum(count - 1 for hook in self.catalog.webhooks for count in self.deliveries(hook).values())
+
+    def missing(self, *names: str) -> set[tuple[str, str]]:
+        """(webhook, text) that were accepted and never delivered."""
+        return {(name, text) for name in names or self.catalog.webhooks for text in self.accepted if not self.deliveries(name)[text]}
+
+    async def all_delivered(self, *names: str, within_s: float = 120.0) -> None:
+        """Nothing lost: every accepted event came to each of these webhooks (none named: to all)."""
+        await until(lambda: not self.missing(*names), within_s=within_s, what="all is delivered")
+
+    async def nothing_waits(self, *, within_s: float = 120.0) -> None:
+        """Nothing stuck: no event waits in the journal or the queue, and none is counted as waiting."""
+        ends_s = now_s() + within_s
+        while rest := await self.waiting():
+            assert now_s() < ends_s, f"still waiting after {within_s} s: {rest}"
+            await pass_time(0.05)
+
+    async def waiting(self) -> dict[str, int]:
+        """Where something waits, and how much; dead letters are not counted."""
+        shards = [Shard(n) for n in range(self.shards)]
+        dead = await self.dead_letters()
+        counted = sum(w.events for tenants in (await self.store.room.waiting(shards)).values() for w in tenants.values())
+        found = {"counted": counted - len({letter.event_key for letter in dead}), "journal": 0, "queue": 0}
+        for shard in shards:
+            state = self.store.checkpoints._shards[shard]
+            found["journal"] += state.next_position - state.prefix
+            found["queue"] += len(state.deliveries)
+        return {name: count for name, count in found.items() if count}
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        return [letter for n in range(self.shards) for letter in await self.store.room.dead_letters(Shard(n), limit=10_000)]
+
+
+def note_saves(worker: Worker) -> None:
+    """Remembers when the last checkpoint of each shard was sent that the store has."""
+    checkpoints: Any = worker.engine.checkpointer._checkpoints
+    save = checkpoints.save
+
+    async def noted(checkpoint: Any) -> Any:
+        sent_s = now_s()
+        tail = await save(checkpoint)
+        worker.saved_at_s[checkpoint.shard] = sent_s
+        return tail
+
+    checkpoints.save = noted
+
+
+class StopAt:
+    """Stops a worker at its k-th call to the store, before or after the script has run; `reached` tells. Background calls don't count."""
+
+    IDLE = frozenset(
+        {"waiting", "memory_fill", "live", "announce", "wait_wake", "renew", "due", "read", "trim", "expire_dead_letters", "all_states"}
+    )
+
+    def __init__(self, worker: Worker, k: int, *, after: bool = False) -> None:
+        self.reached = anyio.Event()
+        self._left = k
+        if after:
+            worker.faults.after = self._hook
+        else:
+            worker.faults.before = self._hook
+
+    async def _hook(self, script: str) -> None:
+        if script in self.IDLE:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self.reached.set()
+        if self._left <= 0:
+            await anyio.sleep_forever()
+
+
+class At:
+    """Does something at a worker's k-th call to the store, just before the script runs, and lets the call go on."""
+
+    def __init__(self, worker: Worker, k: int, act: Callable[[], None]) -> None:
+        self.has_acted = False
+        self._left = k
+        self._act = act
+        worker.faults.before = self._hook
+
+    async def _hook(self, script: str) -> None:
+        if script in StopAt.IDLE or self.has_acted:
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self.has_acted = True
+            self._act()
+
+
+def gone() -> StoreUnavailable:
+    return StoreUnavailable("the store is away; call again")
+
+
+def wall_s() -> float:
+    return WALL_AT_ZERO_S + now_s()
+
+
+def received_at() -> str:
+    return rfc3339(datetime.fromtimestamp(wall_s(), UTC))
+
+
+SETTINGS = EngineSettings(shards=4)
+
+
+@asynccontextmanager
+async def rig(*webhooks: Webhook, instances: int = 4, **settings: Any) -> AsyncIterator[Rig]:
+    """A world with these webhooks, whose endpoints answer 200 at once. At its end every worker left is shut down and counted."""
+    engine_settings = replace(SETTINGS, **settings)
+    hooks = webhooks or (webhook("crm"),)
+    catalog = Catalog(
+        [Tenant(id=ACME)],
+        [Instance(id=InstanceId(f"i{n}"), tenant_id=ACME, gateway="generic", gateway_instance=f"phone-{n}") for n in range(instances)],
+        hooks,
+    )
+    store = MemoryStore(shards=engine_settings.shards, clock=now_s)
+    async with anyio.create_task_group() as tasks:
+        it = Rig(engine_settings.shards, store, MemoryTransport(), catalog, engine_settings, tasks)
+        for hook in hooks:
+            it.endpoints.script(hook.url, Answers())
+        yield it
+        for worker in it.workers:
+            if not worker.is_over:
+                worker.faults.before = worker.faults.after = None
+                await it.shut_down(worker)
+        tasks.cancel_scope.cancel()
