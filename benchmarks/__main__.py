@@ -28,7 +28,9 @@ def main() -> None:
         print(table(title, figures), flush=True)
         told[name] = {"title": title, "figures": [asdict(f) for f in figures]}
     asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps({"at": datetime.now(UTC).isoformat(), "machine": _machine(), "benches": told}, indent=1, ensure_ascii=False))
+    asked.json.write_text(
+        json.dumps({"at": datetime.now(UTC).isoformat(), "machine": _machine(), "benches": told}, indent=1, ensure_ascii=False)
+    )
     print(f"\nwritten to {asked.json}")
 
 

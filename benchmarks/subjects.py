@@ -34,7 +34,7 @@ from worker.event_integration.pipeline import Clocks
 from worker.event_integration.transport import Answer, Request, Stage, Transport
 from worker.ingest.door import RoomLimits
 from worker.ingest.preparation import Stamps
-from worker.lifecycle import monotonic_s
+from worker.lifecycle import calm_collector, monotonic_s
 
 WEBHOOKS = 32
 LOOK_EVERY_S = 0.005
@@ -85,6 +85,7 @@ async def engine_subject(redis_url: str, sink_url: str, transport: Transport) ->
             await running.start(engine.run)
             while len(engine.registry.active()) < SHARDS:
                 await anyio.sleep(LOOK_EVERY_S)
+            calm_collector()
             yield run
             running.cancel_scope.cancel()
 

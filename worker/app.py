@@ -45,7 +45,7 @@ from worker.ingest.door import RoomLimits
 from worker.ingest.entrance import Entrance
 from worker.ingest.preparation import Stamps
 from worker.ingest.routes import ingest_routes
-from worker.lifecycle import ExitCode, Signals, monotonic_s, raise_open_files, stuck_tasks
+from worker.lifecycle import ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
 from worker.settings import Settings
@@ -153,6 +153,7 @@ class Process:
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)
                 self._entrance.open(engine.ingest)
+                calm_collector()
                 log.info("worker_ready", instances=len(catalog.instances), webhooks=len(catalog.webhooks))
                 await self._work(base_url)
                 running.start_soon(self._note_spill)

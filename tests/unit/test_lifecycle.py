@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import signal
 import sys
@@ -10,7 +11,7 @@ import sys
 import anyio
 import pytest
 
-from worker.lifecycle import IGNORED_FOR_S, Reaction, Signals, Watchdog, raise_open_files, reaction, stuck_tasks
+from worker.lifecycle import IGNORED_FOR_S, Reaction, Signals, Watchdog, calm_collector, raise_open_files, reaction, stuck_tasks
 from worker.loop_lag import LoopLag
 
 
@@ -101,3 +102,15 @@ async def test_a_loop_that_was_held_up_shows_its_worst_delay() -> None:
     assert 0.1 < lag.worst_s < 1
     assert lag.take_recent_s() == lag.worst_s
     assert lag.take_recent_s() == 0.0
+
+
+def test_the_collector_leaves_alone_what_was_built_at_the_start() -> None:
+    usual = gc.get_threshold()
+    try:
+        calm_collector()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] > usual[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*usual)

@@ -35,9 +35,10 @@ _TYPES = {str(member): member for member in EventType}
 
 
 class Record:
-    """A record, opened. `envelope` is the whole normalized header; the attributes are what routing asks for.
+    """A record, opened: its bytes, and of its header what routing asks for.
 
-    Made by `decode` only. `repr` shows the key and the type.
+    The rest (`envelope`) is parsed again when asked for: ten thousand of these wait in the buffer, and a dictionary in each would be
+    most of their memory and of the collector's work. Made by `decode` only. `repr` shows the key and the type.
     """
 
     __slots__ = (
@@ -46,7 +47,6 @@ class Record:
         "chat_aliases",
         "chat_id",
         "data",
-        "envelope",
         "event_key",
         "gateway",
         "instance_id",
@@ -68,18 +68,24 @@ class Record:
         self._raw_start = self._header_end + content_type_bytes
         if len(data) < self._raw_start:
             raise ValueError("cut off")
-        self.envelope: Mapping[str, Any] = orjson.loads(data[_PREFIX.size : self._header_end])
-        self.event_key: EventKey = self.envelope["event_key"]
-        self.tenant_id: TenantId = self.envelope["tenant_id"]
-        self.instance_id: InstanceId = self.envelope["instance_id"]
-        self.gateway: str = self.envelope["gateway"]
-        self.type: EventType = _TYPES[self.envelope["type"]]
-        self.subtype: str | None = self.envelope["subtype"]
-        self.chat_id: str | None = self.envelope["chat_id"]
-        self.chat_aliases: list[str] = self.envelope["chat_aliases"]
-        self.received_at: str = self.envelope["received_at"]
+        envelope = self.envelope
+        self.event_key: EventKey = envelope["event_key"]
+        self.tenant_id: TenantId = envelope["tenant_id"]
+        self.instance_id: InstanceId = envelope["instance_id"]
+        self.gateway: str = envelope["gateway"]
+        self.type: EventType = _TYPES[envelope["type"]]
+        self.subtype: str | None = envelope["subtype"]
+        self.chat_id: str | None = envelope["chat_id"]
+        self.chat_aliases: tuple[str, ...] = tuple(envelope["chat_aliases"])
+        self.received_at: str = envelope["received_at"]
         self.raw_content_type = data[self._header_end : self._raw_start].decode()
         self.remembered = bool(flags & _REMEMBERED)
+
+    @property
+    def envelope(self) -> Mapping[str, Any]:
+        """The whole normalized header, parsed anew at each call."""
+        header: Mapping[str, Any] = orjson.loads(self.data[_PREFIX.size : self._header_end])
+        return header
 
     def __len__(self) -> int:
         """Bytes of the record as stored."""

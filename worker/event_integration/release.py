@@ -8,25 +8,35 @@ USUAL_AT_LEAST_PER_S = 50.0
 TIMES_USUAL = 2.0
 HORIZON_S = 3600.0
 BURST_S = 0.25
+COUNTED_EVERY_S = 1.0
 
 
 class _Rate:
     """An hour's decaying average of deliveries routed, and a bucket of retries that may be released."""
 
-    __slots__ = ("counted_at_s", "filled_at_s", "routed", "since_s", "tokens")
+    __slots__ = ("counted", "counted_at_s", "filled_at_s", "routed", "since_s", "tokens")
 
     def __init__(self, now_s: float) -> None:
         self.since_s = now_s
         self.counted_at_s = now_s
+        self.counted = 0
+        """Routed since `counted_at_s`, not yet in the average: it is brought up to date once a second, not for each event."""
         self.filled_at_s = now_s
         self.routed = 0.0
         self.tokens = USUAL_AT_LEAST_PER_S * BURST_S
 
     def count(self, now_s: float) -> None:
-        self.routed = self.routed * max(0.0, 1 - (now_s - self.counted_at_s) / HORIZON_S) + 1
+        self.counted += 1
+        if now_s - self.counted_at_s >= COUNTED_EVERY_S:
+            self._average(now_s)
+
+    def _average(self, now_s: float) -> None:
+        self.routed = self.routed * max(0.0, 1 - (now_s - self.counted_at_s) / HORIZON_S) + self.counted
+        self.counted = 0
         self.counted_at_s = now_s
 
     def per_s(self, now_s: float) -> float:
+        self._average(now_s)
         known_s = min(HORIZON_S, max(1.0, now_s - self.since_s))
         return TIMES_USUAL * max(USUAL_AT_LEAST_PER_S, self.routed / known_s)
 
