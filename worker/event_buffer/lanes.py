@@ -1,7 +1,7 @@
 """Lanes: deliveries that wait for an attempt, one queue per webhook, all within one bound. No I/O; hot path.
 
-Two different fulls (design 3). An endpoint that does not keep up makes *its own* lane spill (`excess`); a reader that runs
-ahead of healthy endpoints is told to stop reading (`has_room`). The bound counts deliveries and the bytes of the events
+Two different fulls (design 3, decision 0005). An endpoint that does not keep up makes *its own* lane spill (`excess`); a reader
+that runs ahead of healthy endpoints is told to stop reading (`room`). The bound counts deliveries and the bytes of the events
 they hold; an event is counted from its first delivery put until its last one is let go.
 """
 
@@ -15,6 +15,10 @@ from worker.domain.ids import ClaimId, DeliveryId, Position, WebhookId
 from worker.domain.record import Record
 
 PACE_WINDOW_S = 4
+AHEAD_S = 2
+"""What the reader may be ahead of all endpoints together, in seconds of their pace."""
+JUDGED_AFTER_S = 1.0
+"""A lane is asked to spill once it has been backlogged for this long: before, its pace says nothing."""
 
 
 class BufferedEvent:
@@ -46,10 +50,33 @@ class Delivery:
         self.slow_reported = False
 
 
-class Lane:
-    """One webhook's waiting deliveries, oldest first, and its pace: deliveries let through in the last seconds."""
+class Pace:
+    """Deliveries completed in the last four seconds and the running one."""
 
-    __slots__ = ("_pace", "_pace_at", "in_flight", "is_hungry", "waiting", "webhook_id")
+    __slots__ = ("_counts", "_second")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (PACE_WINDOW_S + 1)
+        self._second = 0
+
+    def count(self, now_s: float) -> None:
+        self._turn(int(now_s))
+        self._counts[self._second % len(self._counts)] += 1
+
+    def total(self, now_s: float) -> int:
+        self._turn(int(now_s))
+        return sum(self._counts)
+
+    def _turn(self, second: int) -> None:
+        for passed in range(max(self._second + 1, second - PACE_WINDOW_S), second + 1):
+            self._counts[passed % len(self._counts)] = 0
+        self._second = max(self._second, second)
+
+
+class Lane:
+    """One webhook's waiting deliveries, oldest first, and its pace."""
+
+    __slots__ = ("backlogged_since_s", "in_flight", "is_hungry", "pace", "waiting", "webhook_id")
 
     def __init__(self, webhook_id: WebhookId) -> None:
         self.webhook_id = webhook_id
@@ -57,26 +84,13 @@ class Lane:
         self.in_flight = 0
         self.is_hungry = False
         """In the pipeline's queue of lanes that wait for somebody else's slot."""
-        self._pace = [0] * (PACE_WINDOW_S + 1)
-        self._pace_at = 0
-
-    def note_completed(self, now_s: float) -> None:
-        self._turn(int(now_s))
-        self._pace[self._pace_at % len(self._pace)] += 1
-
-    def completed_lately(self, now_s: float) -> int:
-        """Deliveries completed in the last four seconds and the running one."""
-        self._turn(int(now_s))
-        return sum(self._pace)
-
-    def _turn(self, second: int) -> None:
-        for passed in range(max(self._pace_at + 1, second - PACE_WINDOW_S), second + 1):
-            self._pace[passed % len(self._pace)] = 0
-        self._pace_at = max(self._pace_at, second)
+        self.pace = Pace()
+        self.backlogged_since_s = 0.0
+        """When `waiting` was last empty."""
 
 
 class EventBuffer:
-    """All lanes of a worker. `put` never refuses: the reader asks `has_room` before it reads, and one segment is the overshoot."""
+    """All lanes of a worker. `put` never refuses: the reader asks for `room` before it reads, one round of segments is the overshoot."""
 
     def __init__(self, *, max_events: int, max_bytes: int, min_lane_events: int) -> None:
         self.max_events = max_events
@@ -88,25 +102,33 @@ class EventBuffer:
         self.waiting = 0
         self.events = 0
         self.bytes = 0
+        self._pace = Pace()
+        self._backlogged = 1
+        self.held_ever = 0
+        """Deliveries held since the start."""
 
     def __repr__(self) -> str:
         return f"<EventBuffer events={self.events} deliveries={self.deliveries} bytes={self.bytes} lanes={len(self._lanes)}>"
-
-    @property
-    def has_room(self) -> bool:
-        return self.deliveries < self.max_events and self.bytes < self.max_bytes
-
-    @property
-    def is_half_full(self) -> bool:
-        return self.deliveries * 2 > self.max_events or self.bytes * 2 > self.max_bytes
 
     @property
     def free_bytes(self) -> int:
         return max(0, self.max_bytes - self.bytes)
 
     @property
-    def free_events(self) -> int:
+    def free_deliveries(self) -> int:
         return max(0, self.max_events - self.deliveries)
+
+    def target(self, now_s: float) -> int:
+        """What the reader may fill the buffer to: two seconds of the pace of all, between a quarter and all of the bound."""
+        ahead = self._pace.total(now_s) * AHEAD_S // PACE_WINDOW_S
+        return max(self.max_events // 4, min(self.max_events, ahead))
+
+    def room(self, now_s: float) -> int:
+        """Deliveries the reader may add now."""
+        return max(0, self.target(now_s) - self.deliveries)
+
+    def is_half_full(self, now_s: float) -> bool:
+        return self.deliveries * 2 > self.target(now_s) or self.bytes * 2 > self.max_bytes
 
     def lane(self, webhook_id: WebhookId) -> Lane:
         lane = self._lanes.get(webhook_id)
@@ -125,6 +147,7 @@ class EventBuffer:
             self.bytes += event.size
         event.users += 1
         self.deliveries += 1
+        self.held_ever += 1
 
     def let_go(self, delivery: Delivery) -> None:
         """Counts a delivery that left memory: settled, parked, or left to the journal."""
@@ -139,6 +162,8 @@ class EventBuffer:
         """Holds the delivery at the end of its webhook's lane."""
         self.hold(delivery)
         lane = self.lane(delivery.webhook_id)
+        if not lane.waiting:
+            lane.backlogged_since_s = delivery.event.read_at_s
         lane.waiting.append(delivery)
         self.waiting += 1
         return lane
@@ -149,12 +174,29 @@ class EventBuffer:
         self.waiting -= 1
         return delivery
 
+    def note_completed(self, lane: Lane, now_s: float) -> None:
+        """A delivery of this lane was completed: its pace, and that of all."""
+        lane.pace.count(now_s)
+        self._pace.count(now_s)
+
     def excess(self, lane: Lane, now_s: float) -> int:
-        """How many of the lane's newest must spill: beyond its pace, and only while the buffer is more than half full."""
-        over = len(lane.waiting) - self._min_lane_events
-        if over <= 0 or not self.is_half_full:
+        """How many of the lane's newest must spill: beyond its pace, and only while the buffer is more than half full.
+
+        `min_lane_events` are left to every lane as long as half of the buffer can hold that many for each; none to a lane that
+        completed nothing lately.
+        """
+        if not lane.waiting or now_s - lane.backlogged_since_s < JUDGED_AFTER_S or not self.is_half_full(now_s):
             return 0
-        return max(0, len(lane.waiting) - max(self._min_lane_events, lane.completed_lately(now_s)))
+        completed = lane.pace.total(now_s)
+        fair = self.target(now_s) // (2 * max(1, self._backlogged))
+        allowed = max(completed, min(self._min_lane_events, fair)) if completed else 0
+        return max(0, len(lane.waiting) - allowed)
+
+    def spilling(self, now_s: float) -> list[Lane]:
+        """The lanes with something in excess; counts the backlogged ones on the way. Looks at every lane: for the sweep, when half full."""
+        waiting = [lane for lane in self._lanes.values() if lane.waiting]
+        self._backlogged = len(waiting)
+        return [lane for lane in waiting if self.excess(lane, now_s)]
 
     def take_newest(self, lane: Lane, count: int) -> list[Delivery]:
         """Removes the lane's newest, in journal order; still held."""

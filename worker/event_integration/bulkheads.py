@@ -148,9 +148,10 @@ class Bulkheads:
             health.circuit.cancelled(probe=slot.is_probe)
         self._reclassify(health)
 
-    def sweep(self, now_s: float) -> None:
-        """Marks webhooks with an attempt under way for over 2 s as suspect, and forgets one that was idle for an hour."""
+    def sweep(self, now_s: float) -> list[WebhookId]:
+        """Marks webhooks with an attempt under way for over 2 s as suspect, names them, and forgets one that was idle for an hour."""
         self._now_s = now_s
+        slow: list[WebhookId] = []
         while self._recent:
             slot = next(iter(self._recent))
             if now_s - slot.started_s <= SUSPECT_AFTER_S:
@@ -159,9 +160,11 @@ class Bulkheads:
             slot.is_slow = True
             slot.health.slow += 1
             self._reclassify(slot.health)
+            slow.append(slot.health.webhook_id)
         oldest = next(iter(self._webhooks.values()), None)
         if oldest is not None and oldest.in_flight == 0 and now_s - oldest.used_s > FORGET_AFTER_S:
             del self._webhooks[oldest.webhook_id]
+        return slow
 
     def is_suspect(self, webhook_id: WebhookId) -> bool:
         health = self._webhooks.get(webhook_id)

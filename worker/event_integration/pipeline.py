@@ -41,6 +41,7 @@ from worker.event_integration.request import PreparedWebhook
 from worker.event_integration.retry_queue import Claimed, DeadReason
 from worker.event_integration.routing import Router
 from worker.event_integration.settling import Settling
+from worker.event_integration.standing import Standing
 from worker.event_integration.transport import Answer, Cause, Failure, Request, Stage, Transport
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ class Parts:
     clocks: Clocks
     observer: Observer
     rates: ReleaseRates
+    standing: Standing
 
 
 class Pipeline:
@@ -93,8 +95,8 @@ class Pipeline:
         self._prepared: dict[WebhookId, PreparedWebhook] = {}
         self.under_way = parts.under_way
         self._hungry: deque[Lane] = deque()
-        self.disabled: set[WebhookId] = set()
-        """Webhooks that said 410: routed to no more; what waits for them becomes dead letters."""
+        self._standing = parts.standing
+        self.disabled = parts.standing.disabled
         self.cutoff_s: float | None = None
         """While draining: no attempt runs beyond this instant."""
         self.accepts_suspects = True
@@ -136,7 +138,7 @@ class Pipeline:
         if webhook is None:
             self._settling.dead(delivery, DeadReason.WEBHOOK_DELETED, error="the webhook is not declared any more", attempted=False)
         elif webhook.id in self.disabled:
-            self._settling.dead(delivery, DeadReason.WEBHOOK_DISABLED, error="the webhook answered 410", attempted=False)
+            self._settling.dead(delivery, DeadReason.WEBHOOK_DISABLED, error=self.disabled[webhook.id].why, attempted=False)
         else:
             admission = self._bulkheads.admit(webhook, now_s, retry=True, firsts_wait=self._buffer.waiting > 0)
             if admission.verdict is Verdict.START and not self.is_closing:
@@ -164,24 +166,24 @@ class Pipeline:
             if self.is_closing or not delivery.event.tenure.may_write(now_s):
                 return
             if webhook is None or webhook.id in self.disabled:
-                self._settling.dead(self._buffer.take(lane), DeadReason.WEBHOOK_DISABLED, error="the webhook answered 410", attempted=False)
+                why = "the webhook is not declared any more" if webhook is None else self.disabled[webhook.id].why
+                reason = DeadReason.WEBHOOK_DELETED if webhook is None else DeadReason.WEBHOOK_DISABLED
+                self._settling.dead(self._buffer.take(lane), reason, error=why, attempted=False)
                 continue
             admission = self._bulkheads.admit(webhook, now_s, retry=False, firsts_wait=False)
             if admission.verdict is Verdict.START and (self.accepts_suspects or not self._bulkheads.is_suspect(webhook.id)):
                 self._start(self._buffer.take(lane), webhook, now_s)
             elif admission.verdict is Verdict.WAIT:
-                self._wait(lane, now_s)
+                self._wait(lane)
                 return
             else:
                 self._settling.park(self._buffer.take(lane), due_in_s=max(SUSPECT_PARK_S, admission.reopen_in_s))
 
-    def _wait(self, lane: Lane, now_s: float) -> None:
-        """A lane whose own slots are busy is woken by them; one that waits for somebody else's queues up. What exceeds its pace spills."""
+    def _wait(self, lane: Lane) -> None:
+        """A lane whose own slots are busy is woken by them; one that waits for somebody else's queues up."""
         if lane.in_flight == 0 and not lane.is_hungry:
             lane.is_hungry = True
             self._hungry.append(lane)
-        for delivery in self._buffer.take_newest(lane, self._buffer.excess(lane, now_s)):
-            self._settling.park(delivery)
 
     def serve_hungry(self, tries: int = TRIES_PER_FREED_SLOT) -> None:
         """Gives lanes that wait for a slot of somebody else their turn, in the order they came."""
@@ -246,11 +248,9 @@ class Pipeline:
         is_ok = isinstance(outcome, Delivered)
         self._observer.attempted(attempt, result, outcome, now_s)
         lane = self._free(attempt, SlotResult.ANSWERED_OK if is_ok else SlotResult.FAILED, now_s)
-        if isinstance(outcome, Dead) and outcome.disables_webhook:
-            self.disabled.add(delivery.webhook_id)
-            log.warning("webhook_disabled", webhook=delivery.webhook_id, cause="the endpoint answered 410")
+        self._standing.attempted(delivery.webhook_id, result, outcome)
         if is_ok:
-            lane.note_completed(now_s)
+            self._buffer.note_completed(lane, now_s)
         error = describe(result)
         if attempt.claiming:
             attempt.early = (outcome, error)
@@ -299,9 +299,22 @@ class Pipeline:
     # -- the sweep -------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Every 20 ms: who has become suspect, who may start now."""
-        self._bulkheads.sweep(self._clocks.monotonic_s())
+        """Every 20 ms: who has become suspect (what waits for them is parked), who may start now."""
+        now_s = self._clocks.monotonic_s()
+        for webhook_id in self._bulkheads.sweep(now_s):
+            self._serve(self._buffer.lane(webhook_id), now_s)
         self.serve_hungry(256)
+
+    def spill(self) -> None:
+        """Five times a second: lanes that hold more than their endpoints keep up with give their newest to the retry queue."""
+        now_s = self._clocks.monotonic_s()
+        if self._buffer.is_half_full(now_s):
+            for lane in self._buffer.spilling(now_s):
+                self._spill(lane, now_s)
+
+    def _spill(self, lane: Lane, now_s: float) -> None:
+        for delivery in self._buffer.take_newest(lane, self._buffer.excess(lane, now_s)):
+            self._settling.park(delivery)
 
     def report_slow(self) -> None:
         """Every second: an event older than 5 s in the pipeline is logged once, with stage and webhook."""

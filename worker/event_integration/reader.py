@@ -45,7 +45,8 @@ class Reader:
         self._tenures = tenures
         self._clock = clock
         self._scope: anyio.CancelScope | None = None
-        self._segment_bytes = FIRST_GUESS_BYTES
+        self._segment_bytes = float(FIRST_GUESS_BYTES)
+        self._segment_deliveries = 1.0
         self._turn = 0
         self._poked = asyncio.Event()
         self.is_stopped = False
@@ -71,7 +72,7 @@ class Reader:
             readable = [t for t in self._tenures() if t.is_reading and t.may_write(now_s) and t.completion.gap < 2 * MAX_GAP]
             if self.is_stopped or not readable:
                 await self._wait_for_poke(BLOCK_S)
-            elif not self._buffer.has_room:
+            elif not self._has_room_for_a_segment():
                 await self._pipeline.under_way.wait_for_one(FULL_LOOK_S)
             else:
                 await self._read(readable)
@@ -101,17 +102,23 @@ class Reader:
         for segment in segments:
             await self._take_in(by_shard[segment.shard], segment)
 
+    def _has_room_for_a_segment(self) -> bool:
+        """Whether the usual segment fits, or a quarter of the buffer is free: asking earlier would fetch much to keep little."""
+        buffer, now_s = self._buffer, self._clock()
+        fits_bytes = buffer.free_bytes >= min(self._segment_bytes, buffer.max_bytes / 4)
+        return fits_bytes and buffer.room(now_s) >= min(self._segment_deliveries, buffer.target(now_s) / 4)
+
     def _budget(self, readable: list[Tenure]) -> tuple[list[Tenure], int]:
         """Which shards to ask, in turn, and for how many segments each, so that about what is free comes."""
-        fitting = max(1, min(self._buffer.free_bytes // self._segment_bytes, self._buffer.free_events))
+        by_bytes = self._buffer.free_bytes / self._segment_bytes
+        fitting = max(1, int(min(by_bytes, self._buffer.room(self._clock()) / self._segment_deliveries)))
         self._turn += 1
         start = self._turn % len(readable)
         mine = (readable[start:] + readable[:start])[:fitting]
         return mine, max(1, min(MAX_SEGMENTS, fitting // len(mine)))
 
     async def _take_in(self, tenure: Tenure, segment: Segment) -> None:
-        size = sum(map(len, segment.records))
-        self._segment_bytes += (size - self._segment_bytes) // 8
+        held_before = self._buffer.held_ever
         for index, data in enumerate(segment.records):
             position = Position(segment.first + index)
             if position < tenure.completion.cursor:
@@ -122,6 +129,8 @@ class Reader:
             self.events_read += 1
             if self.events_read % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+        self._segment_bytes += (max(1, sum(map(len, segment.records))) - self._segment_bytes) / 8
+        self._segment_deliveries += (max(1, self._buffer.held_ever - held_before) - self._segment_deliveries) / 8
 
     async def _wait_for_poke(self, within_s: float) -> None:
         with anyio.move_on_after(within_s):

@@ -52,6 +52,7 @@ class RetryPump:
         self._clock = clock
         self._rates = rates
         self._look_at_s: dict[Shard, float] = {}
+        self._noted = anyio.Event()
         self._depth: dict[Shard, int] = {}
         self.is_stopped = False
         """PREPARE and after: nothing is claimed any more."""
@@ -65,16 +66,19 @@ class RetryPump:
     def note(self, tenure: Tenure, due_in_s: float) -> None:
         """Something was parked: look again when it is due."""
         at_s = self._clock() + due_in_s
-        self._look_at_s[tenure.shard] = min(at_s, self._look_at_s.get(tenure.shard, 0.0))
+        if at_s < self._look_at_s.get(tenure.shard, 0.0):
+            self._look_at_s[tenure.shard] = at_s
+            self._noted.set()
 
     def forget(self, shard: Shard) -> None:
         """A new tenure looks at once."""
         self._look_at_s.pop(shard, None)
         self._depth.pop(shard, None)
+        self._noted.set()
 
     async def run(self) -> None:
         while True:
-            await anyio.sleep(TURN_S)
+            await self._until_due()
             now_s = self._clock()
             for tenure in list(self._tenures()):
                 if (
@@ -93,6 +97,15 @@ class RetryPump:
                     self._look_at_s[tenure.shard] = now_s + 1.0
                     break
 
+    async def _until_due(self) -> None:
+        """Until a shard is to be looked at, at least a turn and at most `LOOK_AT_LEAST_EVERY_S`; `note` may bring it forward."""
+        await anyio.sleep(TURN_S)
+        now_s = self._clock()
+        next_s = min((self._look_at_s.get(t.shard, 0.0) for t in self._tenures()), default=now_s + LOOK_AT_LEAST_EVERY_S)
+        self._noted = anyio.Event()
+        with anyio.move_on_after(min(LOOK_AT_LEAST_EVERY_S, max(0.0, next_s - now_s))):
+            await self._noted.wait()
+
     async def _look(self, tenure: Tenure, now_s: float) -> None:
         """Asks what is due in one shard, claims what can start, and decides when to look again."""
         due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
@@ -110,7 +123,7 @@ class RetryPump:
 
     def _wanted(self, due: list[DueWebhook], now_s: float) -> dict[WebhookId, Want]:
         """How many of each due webhook can start now, the longest due first, within the buffer's room."""
-        left = self._buffer.free_events
+        left = self._buffer.free_deliveries
         wanted: dict[WebhookId, Want] = {}
         for row in due:
             if left <= 0:

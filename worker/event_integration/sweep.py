@@ -1,4 +1,4 @@
-"""The sweep: every 20 ms, who has become suspect and who may start now; every second, what has been here too long.
+"""The sweep: every 20 ms who has become suspect and who may start, every 200 ms who must spill, every second what is late.
 
 One timer for all attempts instead of one each. Renewal of the leases asks whether it turns.
 """
@@ -12,6 +12,8 @@ import anyio
 from worker.event_integration.pipeline import Pipeline
 
 EVERY_S = 0.02
+IDLE_EVERY_S = 0.2
+SPILL_EVERY = 10
 REPORT_EVERY = 50
 
 
@@ -24,9 +26,11 @@ class Sweep:
     async def run(self) -> None:
         turn = 0
         while True:
-            await anyio.sleep(EVERY_S)
+            await anyio.sleep(EVERY_S if self._pipeline.in_flight else IDLE_EVERY_S)
             self.turned_at_s = self._clock()
             self._pipeline.sweep()
             turn += 1
+            if turn % SPILL_EVERY == 0:
+                self._pipeline.spill()
             if turn % REPORT_EVERY == 0:
                 self._pipeline.report_slow()
