@@ -155,6 +155,7 @@ class Engine:
         self.checkpointer = Checkpointer(store.checkpoints, self.leaving, self.settling, active, clock)
         self.checkpointer.on_stale = refused
         self.checkpointer.keep_s = settings.keep_s
+        self.checkpointer.is_store_tight = lambda: self.door.is_store_tight
         self.checkpointer.keep_bytes = settings.room.max_bytes // 4 // settings.shards
         self.housekeeping = Housekeeping(store.checkpoints, store.room, active, clock, dead_letters_keep_s=settings.dead_letters_keep_s)
         self.housekeeping.on_stale = refused

@@ -253,6 +253,20 @@ async def test_bytes_beyond_the_bound_go_before_their_time(store: Store) -> None
     assert [segment.first for segment in left] == [2]
 
 
+async def test_without_room_for_keeping_all_that_is_done_goes_at_once(store: Store) -> None:
+    """Nothing waits for the next mark: the store is short of memory now."""
+    token = await grant(store)
+    await append(store, "a", "b")
+    await save(store, token, 1, 3)
+    assert await store.checkpoints.trim(SHARD, token, keep_s=3_600, keep_bytes=FAR) == 0
+    await append(store, "c")
+    await append(store, "not done")
+    await save(store, token, 2, 4)
+    assert await store.checkpoints.trim(SHARD, token, keep_s=3_600, keep_bytes=0) == 2
+    left = await store.journal.read({SHARD: Position(1)}, max_segments=10, block_s=0)
+    assert [segment.first for segment in left] == [4]
+
+
 async def test_trimming_leaves_the_marks_by_which_the_next_trim_goes(store: Store) -> None:
     """Positions are marked every ten seconds; a trim that forgot the youngest of them would double what is kept."""
     token = await grant(store)

@@ -224,10 +224,10 @@ class Gateway:
     def fresh(self) -> str:
         return f"E{next(self._numbers):07d}"
 
-    async def push(self, event: str, instance: str = "i") -> None:
+    async def push(self, event: str, instance: str = "i", pad: int = 200) -> None:
         """One event until accepted."""
         self.pushed_at_s.setdefault(event, time.monotonic())
-        body = orjson.dumps(generic_event(event))
+        body = orjson.dumps(generic_event(event, pad))
         for attempt in itertools.count():
             worker = self.workers[attempt % len(self.workers)] if attempt else random.choice(self.workers)
             if 200 <= await self.try_once(worker, body, instance) < 300:
@@ -249,13 +249,13 @@ class Gateway:
         assert status < 400 or status == 503, f"the door said {status}"
         return status
 
-    async def push_many(self, count: int, instances: Sequence[str] = ("i",), at_once: int = 32) -> None:
+    async def push_many(self, count: int, instances: Sequence[str] = ("i",), *, at_once: int = 32, pad: int = 200) -> None:
         """So many events, as fast as they are accepted."""
         left = iter(range(count))
 
         async def pusher() -> None:
             for number in left:
-                await self.push(self.fresh(), instances[number % len(instances)])
+                await self.push(self.fresh(), instances[number % len(instances)], pad)
 
         async with anyio.create_task_group() as pushers:
             for _ in range(at_once):

@@ -72,3 +72,20 @@ async def test_at_80_percent_the_door_refuses_and_opens_again_once_all_was_deliv
         duplicates=len(rig.sink.repeated("crm")),
     )
     assert (await worker.stop())[0] == 0
+
+
+async def test_what_is_only_remembered_never_closes_the_door(rig: Rig) -> None:
+    """Three times as much as the server may hold goes through it; delivered events are kept for an hour, as far as there is room."""
+    redis = await rig.redis(maxmemory=f"{MAXMEMORY_MB}mb")
+    hooks = [Hook("crm", rig.sink.url("crm"))]
+    worker = rig.worker(declared(hooks), REDIS__URL=redis.url)
+    await worker.start()
+    gateway = rig.gateway(worker)
+    began_s = time.monotonic()
+    count = 3 * MAXMEMORY_MB * 1_000_000 // (2 * EVENT_BYTES)
+    with anyio.fail_after(scaled(90, 900)):
+        await gateway.push_many(count, pad=EVENT_BYTES)
+    took_s = time.monotonic() - began_s
+    await everything_arrives(rig, gateway, hooks, 60)
+    state("through a small redis", maxmemory_mb=MAXMEMORY_MB, events=count, took_s=took_s, answers=gateway.answers)
+    assert (await worker.stop())[0] == 0

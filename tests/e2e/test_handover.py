@@ -49,13 +49,13 @@ class Journals:
         for number in range(SHARDS):
             keys = ShardKeys(Shard(number))
             fence, saved = await self._client.get(keys.fence), await self._client.hget(keys.cursor, "checkpoint")
-            found[number] = (int(fence or 0), int((saved or b"0:0").split(b":")[0]))
+            found[number] = (int(fence or 0), int(str(saved or "0:0").split(":")[0]))
         return found
 
 
 @asynccontextmanager
 async def journals_of(url: str) -> AsyncIterator[Journals]:
-    async with redis.asyncio.Redis.from_url(url, socket_timeout=5) as client:
+    async with redis.asyncio.Redis.from_url(url, socket_timeout=5, decode_responses=True) as client:
         yield Journals(client)
 
 

@@ -144,10 +144,10 @@ class MemoryCheckpoints:
 def _trim(state: MemoryShard, *, older_than_s: float, keep_bytes: int) -> int:
     """Marks answer which positions are old enough or too many; whole segments behind both that and the prefix go."""
     passed = [m for m in state.marks if m.at_s <= older_than_s or state.bytes_appended - m.bytes_appended >= keep_bytes]
-    if not passed:
+    if keep_bytes and not passed:
         return 0
-    state.marks = state.marks[len(passed) - 1 :]
-    limit = min(passed[-1].tail, state.prefix)
+    limit = min(passed[-1].tail, state.prefix) if keep_bytes else state.prefix
+    state.marks = state.marks[max(0, len(passed) - 1) :]
     trimmed = bisect_right(state.segments, limit, key=lambda segment: segment.end)
     state.room.used_bytes -= sum(len(event.record) for segment in state.segments[:trimmed] for event in segment.events)
     del state.segments[:trimmed]

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 EVERY_S = 0.25
 TRIM_EVERY_S = 10.0
+TRIM_WHEN_TIGHT_EVERY_S = 1.0
 CLAIM_WITHIN_S = 2.0
 
 
@@ -46,6 +47,8 @@ class Checkpointer:
         self._trimmed_at_s: dict[Shard, float] = {}
         self.keep_s = 3600.0
         self.keep_bytes = 16 << 20
+        self.is_store_tight: Callable[[], bool] = lambda: False
+        """Whether the store is short of memory: what is only kept gives way before the door has to close."""
         self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
 
     async def run(self) -> None:
@@ -90,8 +93,10 @@ class Checkpointer:
         await self._leaving.park_before(tenure, keep_from, deadline=Deadline(name="close_gap", at_s=self._clock() + CLAIM_WITHIN_S))
 
     async def _trim(self, tenure: Tenure) -> None:
-        now_s = self._clock()
-        if now_s - self._trimmed_at_s.get(tenure.shard, 0.0) < TRIM_EVERY_S or not tenure.may_write(now_s):
+        now_s, is_tight = self._clock(), self.is_store_tight()
+        every_s = TRIM_WHEN_TIGHT_EVERY_S if is_tight else TRIM_EVERY_S
+        if now_s - self._trimmed_at_s.get(tenure.shard, 0.0) < every_s or not tenure.may_write(now_s):
             return
         self._trimmed_at_s[tenure.shard] = now_s
-        await self._checkpoints.trim(tenure.shard, tenure.token, keep_s=self.keep_s, keep_bytes=self.keep_bytes)
+        keep_bytes = 0 if is_tight else self.keep_bytes
+        await self._checkpoints.trim(tenure.shard, tenure.token, keep_s=self.keep_s, keep_bytes=keep_bytes)

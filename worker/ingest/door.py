@@ -24,6 +24,9 @@ REFRESH_DEADLINE_S = 3.0
 FULL_AT = 0.8
 """Of the budget and of `maxmemory`: the rest is for renew, park, settle and checkpoint, which must always find room."""
 
+TIGHT_AT = 0.6
+"""Of `maxmemory`: delivered events are no longer kept for replay."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -118,6 +121,11 @@ class Door:
     @property
     def state(self) -> DoorState:
         return self._state
+
+    @property
+    def is_store_tight(self) -> bool:
+        """`maxmemory` comes near: what is only remembered must give way now."""
+        return self._memory_fill >= TIGHT_AT
 
     def leave(self) -> None:
         """From PREPARE on: everything is still taken, every answer says `Connection: close`. May be called twice."""

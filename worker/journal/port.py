@@ -123,7 +123,7 @@ class Checkpoints(Protocol):
         ...
 
     async def trim(self, shard: Shard, token: Token, *, keep_s: float, keep_bytes: int) -> int:
-        """Forgets entries behind the prefix that are older than `keep_s` or beyond `keep_bytes`; answers how many segments.
+        """Forgets entries behind the prefix that are older than `keep_s` or beyond `keep_bytes` (0: all); answers how many segments.
 
         Raises `StaleToken`.
         """

@@ -33,11 +33,13 @@ end
 local appended = tonumber(redis.call('HGET', KEYS[5], 'bytes') or '0')
 local old = redis.call('ZCOUNT', KEYS[4], '-inf', number_text(now_ms() - tonumber(ARGV[2])))
 local passed = math.max(old, marks_with_enough_behind(redis.call('ZCARD', KEYS[4]), appended))
-if passed == 0 then
-  return {0, 0}
+local cut = tonumber(redis.call('HGET', KEYS[2], 'prefix') or '1')
+if tonumber(ARGV[3]) > 0 then -- 0: nothing is kept, not even what is younger than the newest mark
+  if passed == 0 then
+    return {0, 0}
+  end
+  cut = math.min(mark_at(passed - 1), cut)
 end
-
-local cut = math.min(mark_at(passed - 1), tonumber(redis.call('HGET', KEYS[2], 'prefix') or '1'))
 local last = redis.call('XREVRANGE', KEYS[3], number_text(cut - 1) .. NO_SEGMENT_IS_LONGER, '-', 'COUNT', 1)[1]
 if last then
   local first, count = string.match(last[1], '^(%d+)-(%d+)$')
