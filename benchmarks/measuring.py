@@ -54,17 +54,18 @@ class Subject:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.pid = process.pid
+        self.hello = self._heard()
+        """Its first line: `ready`, and what else it has to say."""
 
     def ask(self, *words: object) -> dict[str, Any]:
         """Raises `RuntimeError` when the child has ended."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(map(str, words)) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.heard())
+        answer: dict[str, Any] = json.loads(self._heard())
         return answer
 
-    def heard(self) -> str:
+    def _heard(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -77,6 +78,4 @@ def subject(module: str, *arguments: str) -> Iterator[Subject]:
     """`python -m benchmarks.<module> …`, from its first line (`ready`) on; ended with its standard input."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        child = Subject(process)
-        child.heard()
-        yield child
+        yield Subject(process)
