@@ -211,15 +211,10 @@ class Gateway:
         self.without_retry_after = 0
         self._session = session
         self._numbers = itertools.count()
-        self._stopped = anyio.Event()
 
     def accepted_for(self, instances: Sequence[str] = ()) -> set[str]:
         """The ids accepted for these instances; none named: for all."""
         return {event for event in self.accepted if not instances or self.instance_of[event] in instances}
-
-    def stop(self) -> None:
-        """Ends `keep_pushing` after the events under way."""
-        self._stopped.set()
 
     def fresh(self) -> str:
         return f"E{next(self._numbers):07d}"
@@ -261,8 +256,8 @@ class Gateway:
             for _ in range(at_once):
                 pushers.start_soon(pusher)
 
-    async def keep_pushing(self, per_s: float, instances: Sequence[str] = ("i",)) -> None:
-        """Open loop until `stop`: an event whenever one is due, however the others fare (at most 200 of them under way)."""
+    async def keep_pushing(self, per_s: float, instances: Sequence[str], stopped: anyio.Event) -> None:
+        """Open loop until `stopped`: an event whenever one is due, however the others fare (at most 200 of them under way)."""
         under_way = anyio.CapacityLimiter(200)
 
         async def one(event: str, instance: str) -> None:
@@ -275,8 +270,8 @@ class Gateway:
                 due_s = began_s + number / per_s
                 if (wait_s := due_s - time.monotonic()) > 0:
                     with anyio.move_on_after(wait_s):
-                        await self._stopped.wait()
-                if self._stopped.is_set():
+                        await stopped.wait()
+                if stopped.is_set():
                     return
                 event = self.fresh()
                 self.pushed_at_s[event] = max(due_s, time.monotonic() - 1.0)
@@ -340,9 +335,10 @@ class Rig:
 async def pushing(gateway: Gateway, per_s: float, instances: Sequence[str] = ("i",)) -> AsyncIterator[None]:
     """Load for the length of the block; at its end everything pushed has been accepted."""
     async with anyio.create_task_group() as group:
-        group.start_soon(gateway.keep_pushing, per_s, instances)
+        stopped = anyio.Event()
+        group.start_soon(gateway.keep_pushing, per_s, instances, stopped)
         yield
-        gateway.stop()
+        stopped.set()
 
 
 def free_port() -> int:
