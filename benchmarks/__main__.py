@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import path
+from benchmarks import backlog, ingest, path
 from benchmarks.measuring import Figure, table
 
 Bench = Callable[[], tuple[str, list[Figure]]]
@@ -21,6 +21,8 @@ def main() -> None:
     asked = _arguments()
     benches: dict[str, Bench] = {
         "path": lambda: path.measure(rounds=asked.rounds, events=asked.events),
+        "ingest": lambda: ingest.measure(rounds=asked.rounds),
+        "backlog": lambda: backlog.measure(events=asked.backlog),
     }
     told = {}
     for name in asked.bench or benches:
@@ -36,9 +38,10 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("bench", nargs="*", choices=["path"], help="none: all of them")
+    parser.add_argument("bench", nargs="*", choices=["path", "ingest", "backlog"], help="none: all of them")
     parser.add_argument("--rounds", type=int, default=7, help="slices of each subject")
     parser.add_argument("--events", type=int, default=10_000, help="per slice")
+    parser.add_argument("--backlog", type=int, default=50_000, help="events that wait at the start; the goal speaks of 1 000 000")
     parser.add_argument("--json", type=Path, default=Path(".worker/bench.json"))
     return parser.parse_args()
 
