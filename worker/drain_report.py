@@ -25,6 +25,7 @@ class ShardAccount:
     pending_at_signal: int
     released_to: OwnerId | None = None
     is_released: bool = False
+    is_closed: bool = False
     held_after_signal_ms: int | None = None
     appended: int = 0
     in_journal: int = 0
@@ -32,14 +33,19 @@ class ShardAccount:
 
     @classmethod
     def opened(cls, tenure: Tenure, tail: Position) -> ShardAccount:
-        """Starts counting: from here on every event of the shard that leaves the journal is tallied."""
+        """Starts counting: from here on every event of the shard that leaves the journal is tallied.
+
+        `tail` as the store said it, or further where the reader has seen more since.
+        """
         completion = tenure.completion
         completion.tally = Tally()
+        tail = max(tail, completion.cursor)
         return cls(tenure.shard, tenure.token, tail, tail - completion.cursor + completion.open_events)
 
     def close(self, tenure: Tenure, tail: Position) -> None:
         """Stops counting: what is left is the successor's."""
         completion = tenure.completion
+        self.is_closed = True
         self.tally = completion.tally
         completion.tally = Tally()
         self.appended = tail - self.tail_at_signal - self.tally.gaps

@@ -43,6 +43,8 @@ AT_MOST_S = {"prepare": 1.0, "quiesce": 5.0, "drain": 60.0, "spill": 15.0, "tear
 RESERVE_SHARE = 1 / 3
 RESERVE_AT_MOST_S = 33.0
 SUSPECTS_GRACE_S = 1.0
+GRANT_UNDER_WAY_S = 0.6
+"""For a lease that was being granted when the signal came; part of PREPARE's second."""
 TURN_S = 0.05
 AWAY = (StoreUnavailable, StoreFull)
 
@@ -79,6 +81,8 @@ class Shutdown:
         self.phases: list[PhaseTime] = []
         self.phase = "prepare"
         self.accounts: dict[Shard, ShardAccount] = {}
+        self._counted: dict[Shard, Tenure] = {}
+        """Whose work each account counts."""
         self.successor: Member | None = None
         self.at_signal: dict[str, float] = {}
         self.spilled_events = 0
@@ -100,9 +104,12 @@ class Shutdown:
         async with self._phase("spill", self.deadline.at_s):
             await self._spill()
         async with self._phase("teardown", self.deadline.at_s):
-            self.tear_down([self._drained[t.shard] for t in self._rooms.registry.active() if t.shard in self._drained])
+            self._leave_to_their_leases([t for t in self._rooms.registry.active() if t.shard not in self._drained])
+            self.tear_down([self._drained[t.shard] for t in self._rooms.registry.active()])
         async with self._phase("handover", self.deadline.at_s):
             await self._hand_over_rest()
+        self._leave_to_their_leases(self._rooms.registry.held())
+        self._close_accounts()
         async with self._phase("exit", self.deadline.at_s - min(1.0, self._reserve_s / 10)):
             await self._await_claims()
 
@@ -117,25 +124,35 @@ class Shutdown:
             "in_flight": rooms.pipeline.in_flight,
             "oldest_age_s": round(rooms.pipeline.oldest_age_s(), 3),
         }
+        for tenure in rooms.registry.active():
+            self._open_account(tenure, tenure.completion.cursor)
         try:
             await rooms.registry.announce()
             self.successor = await rooms.registry.successor()
         except AWAY as exc:
             log.warning("successor_unknown", cause=str(exc), next_step="drained as if alone")
-        for tenure in rooms.registry.active():
-            await self._open_account(tenure)
+        await self._count_journals()
         self.at_signal["journal_backlog"] = sum(a.pending_at_signal for a in self.accounts.values())
 
-    async def _open_account(self, tenure: Tenure) -> None:
-        tail = tenure.completion.cursor
-        try:
-            tail = await self._rooms.checkpointer.save(tenure)
-        except StaleToken:
-            self._rooms.registry.refused(tenure)
-            return
-        except AWAY as exc:
-            log.warning("tail_unknown", shard=tenure.shard, cause=str(exc), next_step="counted from what was read")
+    def _open_account(self, tenure: Tenure, tail: Position) -> None:
         self.accounts[tenure.shard] = ShardAccount.opened(tenure, tail)
+        self._counted[tenure.shard] = tenure
+
+    async def _count_journals(self) -> None:
+        """What waits beyond what was read; a grant that was under way at the signal is given back first."""
+        rooms = self._rooms
+        with anyio.move_on_after(GRANT_UNDER_WAY_S):
+            await rooms.registry.no_grant_under_way()
+        for tenure in rooms.registry.active():
+            try:
+                tail = await rooms.checkpointer.save(tenure)
+            except StaleToken:
+                rooms.registry.refused(tenure)
+                continue
+            except AWAY as exc:
+                log.warning("tail_unknown", shard=tenure.shard, cause=str(exc), next_step="counted from what was read")
+                tail = tenure.completion.cursor
+            self._open_account(tenure, tail)
 
     def _quiesce(self) -> None:
         """Alone: the journal is read no more; what comes in is still journalled. With a successor shards are read on until their turn."""
@@ -171,10 +188,17 @@ class Shutdown:
             await rooms.under_way.wait_for_one(TURN_S)
 
     async def _spill(self) -> None:
-        """Attempts under way become claims, begun events are parked, the rest stays in the journal; hand-back is not an attempt."""
+        """Attempts under way become claims, begun events are parked, the rest stays in the journal; hand-back is not an attempt.
+
+        All shards at once: a store that answers late costs its lateness once.
+        """
         self._rooms.pipeline.is_closing = True
-        for tenure in self._rooms.registry.active():
-            self._drained[tenure.shard] = await self._empty(self.quiesce(tenure))
+        async with anyio.create_task_group() as spilling:
+            for tenure in self._rooms.registry.active():
+                spilling.start_soon(self._spill_one, tenure)
+
+    async def _spill_one(self, tenure: Tenure) -> None:
+        self._drained[tenure.shard] = await self._empty(self.quiesce(tenure))
 
     def tear_down(self, drained: Sequence[Drained]) -> None:
         """The door shuts; orchestrator and websocket go. Wants the proof of every shard held."""
@@ -199,7 +223,7 @@ class Shutdown:
             if self._spill_asked():
                 break
         self.claims_left = rooms.pipeline.in_flight
-        self.unconfirmed = await rooms.under_way.cancel_all(within_s=0.5)
+        self.unconfirmed += await rooms.under_way.cancel_all(within_s=0.5)
         self.claims_left += rooms.settling.pending
 
     # -- one shard ---------------------------------------------------------------------------------------------------
@@ -220,10 +244,9 @@ class Shutdown:
         rooms = self._rooms
         tenure = next((t for t in rooms.registry.active() if t.shard == quiesced.shard), None)
         if tenure is not None:
-            attempts = rooms.under_way.of(tenure)
             within = Deadline(name="claim_attempts", at_s=min(self.deadline.at_s, self._clock() + 2.0))
-            self.unconfirmed += await rooms.leaving.hold_as_claims(attempts, deadline=within)
-            parked = rooms.leaving.drop_waiting(tenure, tenure.completion.begun_positions())
+            unconfirmed, parked = await rooms.leaving.give_up(tenure, deadline=within)
+            self.unconfirmed += unconfirmed
             self.spilled_events += len(parked)
             self.spilled_webhooks.update(parked)
             await rooms.settling.wait_written(tenure.shard, within)
@@ -248,15 +271,26 @@ class Shutdown:
             return
         except AWAY as exc:
             log.warning(
-                "shard_left_to_its_lease", shard=tenure.shard, cause=str(exc), next_step="the successor takes it when the lease ends"
+                "shard_not_released", shard=tenure.shard, cause=str(exc), next_step="tried once more at the end, then left to its lease"
             )
-            if account is not None:
-                account.close(tenure, Position(account.tail_at_signal))
             return
         if account is not None:
             account.is_released = is_released
             account.released_to = to if is_released else None
             account.held_after_signal_ms = round((self._clock() - self._signal_at_s) * 1000)
+
+    def _leave_to_their_leases(self, tenures: Sequence[Tenure]) -> None:
+        """What could not be given up is renewed no more, so that its lease ends soon; the journal has everything."""
+        for tenure in tenures:
+            log.warning("shard_left_to_its_lease", shard=tenure.shard, next_step="the successor takes it when the lease ends")
+            self._rooms.registry.leave(tenure)
+
+    def _close_accounts(self) -> None:
+        """Of shards that were not released: what is not done is in the journal, for whoever owns them next."""
+        for shard, account in self.accounts.items():
+            if not account.is_closed:
+                tenure = self._counted[shard]
+                account.close(tenure, max(account.tail_at_signal, tenure.completion.cursor))
 
     # -- time --------------------------------------------------------------------------------------------------------
 

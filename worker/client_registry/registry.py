@@ -75,6 +75,7 @@ class Registry:
         self._hooks = hooks
         self._clock = renewal.clock
         self._tenures: dict[Shard, Tenure] = {}
+        self._acquiring = anyio.Lock()
         self.is_draining = False
         self.is_ready = False
 
@@ -84,6 +85,10 @@ class Registry:
     def active(self) -> list[Tenure]:
         """Tenures that may do guarded work (ask `may_write` before each piece)."""
         return [t for t in self._tenures.values() if t.state is TenureState.ACTIVE]
+
+    def held(self) -> list[Tenure]:
+        """Active or suspended: whatever is not over."""
+        return list(self._tenures.values())
 
     async def run(self) -> None:
         async with anyio.create_task_group() as loops:
@@ -99,7 +104,8 @@ class Registry:
             wait_s = LOOK_AGAIN_S
             try:
                 if not self.is_draining:
-                    wait_s = await self._acquire_missing()
+                    async with self._acquiring:
+                        wait_s = await self._acquire_missing()
                 await self._membership.wait_wake(self.identity.owner, block_s=wait_s)
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("leases_not_reached", cause=str(exc), next_step="tried again in half a second")
@@ -129,6 +135,9 @@ class Registry:
             progress = await self._checkpoints.load(shard, grant.token)
         except StaleToken:
             return
+        if self.is_draining:
+            await self._leases.release(shard, self.identity.owner, grant.token, to=None)
+            return
         former = self._tenures.get(shard)
         if former is not None and former.token in {grant.previous, grant.token} and progress.tail >= former.completion.cursor:
             former.token = grant.token
@@ -144,6 +153,11 @@ class Registry:
         self._tenures[shard] = tenure
         log.info("tenure_started", shard=shard, token=grant.token, prefix=progress.prefix, waiting=progress.tail - progress.prefix)
         self._hooks.started(tenure)
+
+    async def no_grant_under_way(self) -> None:
+        """Once draining: until what was asked for before has been answered, and given back."""
+        async with self._acquiring:
+            pass
 
     # -- losing ------------------------------------------------------------------------------------------------------
 
@@ -166,6 +180,10 @@ class Registry:
 
     def start_over(self, tenure: Tenure) -> None:
         """The store went back in time (it lost what it had not written to disk): forget what we knew, read from its checkpoint."""
+        self._end(tenure)
+
+    def leave(self, tenure: Tenure) -> None:
+        """Gives a shard up without telling the store: it is renewed no more, and its lease ends by itself."""
         self._end(tenure)
 
     def _end(self, tenure: Tenure) -> None:

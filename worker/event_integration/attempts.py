@@ -13,10 +13,11 @@ from worker.domain.deadline import Deadline
 from worker.event_buffer.lanes import Delivery
 from worker.event_integration.bulkheads import Slot
 from worker.event_integration.outcome import Outcome
+from worker.event_integration.retry_queue import Parked
 
 
 class Attempt:
-    """One POST under way. `claiming`: its claim is being written, so an outcome that comes first waits in `early`."""
+    """One POST under way. `claiming`: its claim is on its way to the store, so an outcome that comes first waits in `early`."""
 
     __slots__ = ("claiming", "deadline", "delivery", "early", "is_retry", "slot", "started_s", "task", "webhook")
 
@@ -27,7 +28,7 @@ class Attempt:
         self.started_s = started_s
         self.deadline = deadline
         self.is_retry = delivery.claim is not None
-        self.claiming = False
+        self.claiming: asyncio.Future[Parked] | None = None
         self.early: tuple[Outcome, str] | None = None
         self.task: asyncio.Task[None] | None = None
 

@@ -77,13 +77,20 @@ class Checkpointer:
     async def save(self, tenure: Tenure) -> Position:
         """Saves what is known now and answers the journal's tail. Raises `StaleToken`, `StoreUnavailable`.
 
-        One save per worker at a time: a checkpoint in doubt is repeated before a newer one is made.
+        One save per worker at a time: a checkpoint in doubt is repeated before a newer one is made, and a newer one follows at once.
         """
         async with self._saving:
-            checkpoint = tenure.completion.checkpoint(tenure.token)
-            tail = await self._checkpoints.save(checkpoint)
-            tenure.completion.saved(checkpoint)
+            is_repeat = tenure.completion.is_in_doubt
+            tail = await self._save(tenure)
+            if is_repeat and tenure.completion.has_moved:
+                tail = await self._save(tenure)
             return tail
+
+    async def _save(self, tenure: Tenure) -> Position:
+        checkpoint = tenure.completion.checkpoint(tenure.token)
+        tail = await self._checkpoints.save(checkpoint)
+        tenure.completion.saved(checkpoint)
+        return tail
 
     async def _close_gap(self, tenure: Tenure) -> None:
         """The prefix is held back by more than 5 000 positions: what holds it is parked (attempts under way become claims)."""

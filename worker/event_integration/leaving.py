@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import anyio
 
@@ -51,12 +52,24 @@ class Leaving:
         for delivery in (*self._aside.pop(tenure.shard, []), *self._buffer.remove(tenure)):
             self._settling.leave_to_journal(delivery)
 
-    def drop_waiting(self, tenure: Tenure, begun: Iterable[Position] = ()) -> list[WebhookId]:
-        """Empties a tenure's lanes: deliveries of begun events are parked, the rest is left to the journal. Answers whose were parked."""
-        positions = set(begun)
+    async def give_up(self, tenure: Tenure, *, deadline: Deadline) -> tuple[int, list[WebhookId]]:
+        """Nothing of a tenure stays in memory only. Answers how many attempts became no claim, and whose deliveries were parked.
+
+        The lanes are emptied first: an attempt that began while the claims are written would be nobody's, and come twice. What a begun
+        event still wants is parked (order), the rest is left to the journal. Cancelling leaves nothing in between.
+        """
+        withdrawn = self._buffer.remove(tenure)
+        try:
+            unconfirmed = await self.hold_as_claims(self._under_way.of(tenure), deadline=deadline)
+        finally:
+            parked = self._part_with(tenure, withdrawn)
+        return unconfirmed, parked
+
+    def _part_with(self, tenure: Tenure, withdrawn: Iterable[Delivery]) -> list[WebhookId]:
+        begun = tenure.completion.begun_positions()
         parked = []
-        for delivery in self._buffer.remove(tenure):
-            if delivery.event.position in positions and tenure.state is TenureState.ACTIVE:
+        for delivery in withdrawn:
+            if delivery.event.position in begun and tenure.state is TenureState.ACTIVE:
                 self._settling.park(delivery)
                 parked.append(delivery.webhook_id)
             else:
@@ -75,26 +88,30 @@ class Leaving:
 
         An attempt that ends meanwhile is settled by its new claim. After a stale token or an absent store the attempts are as before.
         """
-        asked: list[tuple[Attempt, asyncio.Future[Parked]]] = []
         for attempt in attempts:
-            visible_in_s = attempt.deadline.left_s(self._clock()) + CLAIM_GRACE_S
-            future = self._settling.park_as_claim(attempt.delivery, visible_in_s=visible_in_s)
-            if future is not None:
-                attempt.claiming = True
-                asked.append((attempt, future))
+            if attempt.claiming is None:
+                self._ask_for_claim(attempt)
+        asked = [attempt.claiming for attempt in attempts if attempt.claiming is not None]
         if asked:
             with anyio.move_on_after(deadline.left_s(self._clock())):
-                await asyncio.wait([future for _, future in asked])
-        return len(attempts) - sum(self._answered(attempt, future) for attempt, future in asked)
+                await asyncio.wait(asked)
+        return sum(attempt.delivery.claim is None for attempt in attempts)
 
-    def _answered(self, attempt: Attempt, future: asyncio.Future[Parked]) -> bool:
-        attempt.claiming = False
-        is_written = future.done() and not future.cancelled() and future.exception() is None
-        claim = future.result().claim if is_written else None
+    def _ask_for_claim(self, attempt: Attempt) -> None:
+        visible_in_s = attempt.deadline.left_s(self._clock()) + CLAIM_GRACE_S
+        attempt.claiming = self._settling.park_as_claim(attempt.delivery, visible_in_s=visible_in_s)
+        if attempt.claiming is not None:
+            attempt.claiming.add_done_callback(partial(self._claim_answered, attempt))
+
+    def _claim_answered(self, attempt: Attempt, answer: asyncio.Future[Parked]) -> None:
+        """However late: the outcome that waits for this claim is settled now, by it or (where there is none) as before."""
+        attempt.claiming = None
+        is_written = not answer.cancelled() and answer.exception() is None
+        claim = answer.result().claim if is_written else None
         delivery = attempt.delivery
         if claim is not None:
             delivery.claim = claim
             delivery.event.tenure.completion.relieve(delivery.event.position, delivery.webhook_id)
         if attempt.early is not None:
             self._pipeline.settle(delivery, *attempt.early)
-        return claim is not None
+            attempt.early = None

@@ -252,7 +252,7 @@ class Pipeline:
         if is_ok:
             self._buffer.note_completed(lane, now_s)
         error = describe(result)
-        if attempt.claiming:
+        if attempt.claiming is not None:
             attempt.early = (outcome, error)
         else:
             self.settle(delivery, outcome, error)

@@ -89,6 +89,11 @@ class Completion:
         """Whether a checkpoint would say anything new."""
         return bool(self._whole or self._parts or self._freed) or self.prefix != self._prefix_saved
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """The last checkpoint was not answered: the next one repeats it."""
+        return self._unsaved is not None
+
     def is_open(self, position: Position, webhook: WebhookId) -> bool:
         """Whether this delivery still counts against the journal."""
         event = self._open.get(position)
