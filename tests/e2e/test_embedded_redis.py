@@ -148,9 +148,13 @@ async def test_it_is_started_again_when_it_dies_alone_on_the_same_socket_with_it
 
 
 def test_a_server_that_outlived_its_worker_is_stopped_even_when_it_is_frozen(tmp_path: Path) -> None:
-    left_over = subprocess.Popen([find_redis_binary().path, "--port", "0", "--save", ""], stdout=subprocess.DEVNULL)
+    path = tmp_path / "s"
+    arguments = [find_redis_binary().path, "--port", "0", "--unixsocket", path.name, "--save", ""]
+    left_over = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, cwd=tmp_path)
     try:
+        assert until(path.exists, 5)
         left_over.send_signal(signal.SIGSTOP)
+        assert until(lambda: Path(f"/proc/{left_over.pid}/stat").read_text().split()[2] == "T", 5)
         with held_data_dir(tmp_path) as folder:
             remember_server(folder, left_over.pid, str(tmp_path / "wa-redis-old" / "s"))
             assert stop_former_server(folder) == left_over.pid
