@@ -149,7 +149,7 @@ async def test_it_is_started_again_when_it_dies_alone_on_the_same_socket_with_it
 
 def test_a_server_that_outlived_its_worker_is_stopped_even_when_it_is_frozen(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    arguments = [find_redis_binary().path, "--port", "0", "--unixsocket", path.name, "--save", ""]
+    arguments = [str(find_redis_binary().path), "--port", "0", "--unixsocket", path.name, "--save", ""]
     left_over = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, cwd=tmp_path)
     try:
         assert until(path.exists, 5)
