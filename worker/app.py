@@ -258,6 +258,7 @@ def engine_settings(settings: Settings, catalog: Catalog) -> EngineSettings:
         max_in_flight=delivery.max_in_flight,
         retry=RetryPolicy(schedule_s=tuple(delivery.retry_schedule_s), max_age_s=delivery.max_age_s),
         room=RoomLimits(max_events=journal.max_backlog_events, max_bytes=journal.max_backlog_bytes, tenant_share=share),
+        disable_after_s=delivery.disable_after_s,
         keep_s=journal.keep_s,
         dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,
     )

@@ -37,8 +37,10 @@ from worker.event_integration.retry_pump import RetryPump
 from worker.event_integration.retry_queue import DeadReason, RetryQueue, Room
 from worker.event_integration.settling import Hooks as SettlingHooks
 from worker.event_integration.settling import Settling
+from worker.event_integration.standing import Standing
 from worker.event_integration.sweep import Sweep
 from worker.event_integration.transport import Transport
+from worker.event_integration.webhook_states import WebhookStates
 from worker.gateways import GATEWAYS
 from worker.ingest.door import Door, RoomLimits
 from worker.ingest.handler import Ingest
@@ -63,6 +65,8 @@ class Store(Protocol):
     @property
     def room(self) -> Room: ...
     @property
+    def webhook_states(self) -> WebhookStates: ...
+    @property
     def leases(self) -> Leases: ...
     @property
     def membership(self) -> Membership: ...
@@ -80,6 +84,7 @@ class EngineSettings:
     max_in_flight: int = 2_000
     retry: RetryPolicy = RetryPolicy(schedule_s=(5, 30, 300, 1800, 7200, 18000, 36000, 36000), max_age_s=259_200)  # noqa: RUF009 -- frozen
     room: RoomLimits = RoomLimits(max_events=1_000_000, max_bytes=1 << 30, tenant_share=0.25)  # noqa: RUF009 -- frozen
+    disable_after_s: float = 259_200.0
     keep_s: float = 3_600.0
     dead_letters_keep_s: float = 14 * 86_400.0
 
@@ -124,6 +129,7 @@ class Engine:
         )
         self.under_way = UnderWay()
         rates = ReleaseRates()
+        self.standing = Standing(store.webhook_states, disable_after_s=settings.disable_after_s)
         self.pipeline = Pipeline(
             Parts(
                 catalog=catalog,
@@ -136,8 +142,10 @@ class Engine:
                 clocks=world.clocks,
                 observer=Observer(self.metrics, world.clocks.wall_s() - clock()),
                 rates=rates,
+                standing=self.standing,
             )
         )
+        self.standing.changed = self.pipeline.serve_all
         self.leaving = Leaving(self.buffer, self.under_way, self.settling, self.pipeline, clock)
         self.sweep = Sweep(self.pipeline, clock)
         # owned
@@ -179,6 +187,7 @@ class Engine:
             for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run):
                 loops.start_soon(loop)
             await loops.start(self.door.run)
+            await loops.start(self.standing.run)
             for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self.housekeeping.run):
                 loops.start_soon(loop)
             self.registry.is_ready = True

@@ -1,0 +1,139 @@
+"""How webhooks stand: which are disabled, for all workers, and which have been failing for too long. Owns `disabled`.
+
+```
+            first failure                 DISABLE_AFTER_S without a 2xx, and it fails again
+ answering ───────────────▶ failing ─────────────────────────────────────────────────────────▶ disabled (unanswered)
+     ▲                        │ 2xx                                                                  │
+     └────────────────────────┘ ◀──────────────── state removed by an operator ─────────────────────┤
+     │                                                                                               │
+     └───────── 410 ───────────────────────────────────────────────────────────────▶ disabled (gone) ┘
+```
+
+What came back is noted in memory (`attempted`, hot path) and written once a second, only where it changes the table: a failing
+endpoint that keeps failing costs no write. The same second's read brings what other workers disabled and operators enabled.
+
+Two workers that disagree within the same second may leave a webhook marked as failing that has just answered. It is disabled only by a
+fresh failure, so that it takes `DISABLE_AFTER_S` without any other delivery to be wrong about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import anyio
+import structlog
+
+from worker.domain.errors import StoreFull, StoreUnavailable
+from worker.domain.ids import WebhookId
+from worker.event_integration.outcome import Dead, Delivered, Outcome
+from worker.event_integration.transport import Answer, Cause, Failure, Stage
+from worker.event_integration.webhook_states import DisabledReason, WebhookState, WebhookStates
+
+log = structlog.get_logger("worker.webhooks")
+
+EVERY_S = 1.0
+AWAY = (StoreUnavailable, StoreFull)
+
+
+class Standing:
+    """`attempted` for each outcome; `run` in a task group."""
+
+    def __init__(self, states: WebhookStates, *, disable_after_s: float) -> None:
+        """`disable_after_s` 0: no webhook is ever disabled for not answering."""
+        self._states = states
+        self._disable_after_s = disable_after_s
+        self.disabled: dict[WebhookId, DisabledReason] = {}
+        """Routed to no more; what waits for them becomes dead letters. Changed in place, by this object only."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a webhook was disabled or enabled elsewhere."""
+        self._answered: set[WebhookId] = set()
+        self._failed: set[WebhookId] = set()
+        self._gone: set[WebhookId] = set()
+        """Said 410, and the store does not know yet."""
+        self._is_away = False
+
+    def __repr__(self) -> str:
+        return f"<Standing {len(self.disabled)} disabled, {len(self._failed)} failed lately>"
+
+    def attempted(self, webhook_id: WebhookId, result: Answer | Failure, outcome: Outcome) -> None:
+        """An attempt has its outcome. Faults of ours and forbidden destinations say nothing about the endpoint."""
+        if isinstance(outcome, Delivered):
+            self._answered.add(webhook_id)
+            self._failed.discard(webhook_id)
+        elif isinstance(outcome, Dead) and outcome.disables_webhook:
+            self._gone.add(webhook_id)
+            self._take_in(webhook_id, DisabledReason.GONE)
+        elif isinstance(result, Answer) or (result.stage is not Stage.QUEUE and result.cause is not Cause.FORBIDDEN):
+            self._failed.add(webhook_id)
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """A turn each second, until cancelled. Started after the first, so that a restart does not call whom 410 has ended."""
+        while True:
+            try:
+                await self._turn()
+                self._is_away = False
+            except AWAY as exc:
+                if not self._is_away:
+                    log.warning("webhook_states_not_reached", cause=str(exc), next_step="tried again each second; what is known holds")
+                self._is_away = True
+            task_status.started()
+            task_status = anyio.TASK_STATUS_IGNORED
+            await anyio.sleep(EVERY_S)
+
+    async def _turn(self) -> None:
+        """Reads the table, writes what is news to it, and takes over who is disabled."""
+        states = await self._states.all_states()
+        answered, self._answered = self._answered, set()
+        failed, self._failed = self._failed, set()
+        try:
+            written = await self._write(states, answered, failed)
+        except AWAY:
+            self._failed |= failed - self._answered
+            self._answered |= answered
+            raise
+        known = {webhook_id: state.disabled for webhook_id, state in states.items() if state.disabled is not None}
+        self._adopt(known | written | dict.fromkeys(self._gone, DisabledReason.GONE))
+
+    async def _write(
+        self, states: Mapping[WebhookId, WebhookState], answered: set[WebhookId], failed: set[WebhookId]
+    ) -> dict[WebhookId, DisabledReason]:
+        """Answers who is disabled by it."""
+        written: dict[WebhookId, DisabledReason] = {}
+        for webhook_id in sorted(self._gone):
+            await self._states.disable(webhook_id, DisabledReason.GONE)
+            self._gone.discard(webhook_id)
+            written[webhook_id] = DisabledReason.GONE
+        answering = {webhook_id for webhook_id in answered if webhook_id in states}
+        failing = {webhook_id for webhook_id in failed if webhook_id not in states or webhook_id in answering}
+        if answering or failing:
+            await self._states.note_answers(answered=sorted(answering), failed=sorted(failing))
+        for webhook_id in sorted(failed - failing):
+            if self._has_failed_too_long(states[webhook_id]) and await self._states.disable(
+                webhook_id, DisabledReason.UNANSWERED, failing_for_s=self._disable_after_s
+            ):
+                written[webhook_id] = DisabledReason.UNANSWERED
+        return written
+
+    def _has_failed_too_long(self, state: WebhookState) -> bool:
+        return state.disabled is None and 0 < self._disable_after_s <= state.for_s
+
+    def _adopt(self, disabled: Mapping[WebhookId, DisabledReason]) -> None:
+        news = disabled.keys() ^ self.disabled.keys()
+        for webhook_id in sorted(news):
+            if webhook_id in disabled:
+                self._take_in(webhook_id, disabled[webhook_id])
+            else:
+                del self.disabled[webhook_id]
+                log.warning("webhook_enabled", webhook=webhook_id, cause="its state was removed from the store")
+        if news:
+            self.changed()
+
+    def _take_in(self, webhook_id: WebhookId, reason: DisabledReason) -> None:
+        if webhook_id not in self.disabled:
+            self.disabled[webhook_id] = reason
+            log.error(
+                "webhook_disabled",
+                webhook=webhook_id,
+                cause=reason.why,
+                next_step="what waits for it becomes dead letters; once the endpoint is right, remove its state (docs/architecture.md)",
+            )
