@@ -75,6 +75,8 @@ class Registry:
         self._hooks = hooks
         self._clock = renewal.clock
         self._tenures: dict[Shard, Tenure] = {}
+        self._acquired: dict[Shard, int] = {}
+        """What the round of acquisition under way brought: shard → events that wait in it."""
         self._acquiring = anyio.Lock()
         self.is_draining = False
         self.is_ready = False
@@ -105,11 +107,20 @@ class Registry:
             try:
                 if not self.is_draining:
                     async with self._acquiring:
-                        wait_s = await self._acquire_missing()
+                        wait_s = await self._acquire_round()
                 await self._membership.wait_wake(self.identity.owner, block_s=wait_s)
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("leases_not_reached", cause=str(exc), next_step="tried again in half a second")
                 await self._renewal.pause(AWAY_PAUSE_S)
+
+    async def _acquire_round(self) -> float:
+        """`_acquire_missing`, and one line about what it brought, also when the store left midway."""
+        try:
+            return await self._acquire_missing()
+        finally:
+            if self._acquired:
+                log.info("shards_acquired", shards=sorted(self._acquired), waiting=sum(self._acquired.values()))
+                self._acquired = {}
 
     async def _acquire_missing(self) -> float:
         """One try at every shard we do not hold; answers how long to wait for the next."""
@@ -143,7 +154,8 @@ class Registry:
             former.token = grant.token
             former.valid_until_s = until_s
             former.state = TenureState.ACTIVE
-            log.info("tenure_resumed", shard=shard, token=grant.token)
+            self._acquired[shard] = progress.tail - former.completion.prefix
+            log.debug("tenure_resumed", shard=shard, token=grant.token)
             self._hooks.resumed(former)
             return
         if former is not None:
@@ -151,7 +163,8 @@ class Registry:
         tenure = Tenure(shard, grant.token, Completion(shard, progress), granted_at_s=self._clock(), valid_until_s=until_s)
         tenure.since = self._wall()
         self._tenures[shard] = tenure
-        log.info("tenure_started", shard=shard, token=grant.token, prefix=progress.prefix, waiting=progress.tail - progress.prefix)
+        self._acquired[shard] = progress.tail - progress.prefix
+        log.debug("tenure_started", shard=shard, token=grant.token, prefix=progress.prefix, waiting=self._acquired[shard])
         self._hooks.started(tenure)
 
     async def no_grant_under_way(self) -> None:
