@@ -185,9 +185,11 @@ class EventBuffer:
         `min_lane_events` are left to every lane as long as half of the buffer can hold that many for each; none to a lane that
         completed nothing lately.
         """
-        if not lane.waiting or now_s - lane.backlogged_since_s < JUDGED_AFTER_S or not self.is_half_full(now_s):
+        backlogged_s = now_s - lane.backlogged_since_s
+        if not lane.waiting or backlogged_s < JUDGED_AFTER_S or not self.is_half_full(now_s):
             return 0
-        completed = lane.pace.total(now_s)
+        # Who has had one second of work is not measured by what others did in four.
+        completed = int(lane.pace.total(now_s) * max(1.0, PACE_WINDOW_S / backlogged_s))
         fair = self.target(now_s) // (2 * max(1, self._backlogged))
         allowed = max(completed, min(self._min_lane_events, fair)) if completed else 0
         return max(0, len(lane.waiting) - allowed)

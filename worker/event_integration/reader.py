@@ -26,7 +26,8 @@ log = structlog.get_logger()
 BLOCK_S = 1.0
 FULL_LOOK_S = 0.1
 AWAY_PAUSE_S = 0.25
-FIRST_GUESS_BYTES = 16 << 10
+LARGEST_SEGMENT_BYTES = 1 << 20
+LARGEST_SEGMENT_EVENTS = 256
 MAX_SEGMENTS = 64
 YIELD_EVERY = 128
 MAX_GAP = 5_000
@@ -45,9 +46,12 @@ class Reader:
         self._tenures = tenures
         self._clock = clock
         self._scope: anyio.CancelScope | None = None
-        self._segment_bytes = float(FIRST_GUESS_BYTES)
-        self._segment_deliveries = 1.0
+        # Who knows nothing yet expects the largest: a backlog of full segments, guessed small, would come all at once.
+        self._segment_bytes = float(LARGEST_SEGMENT_BYTES)
+        self._segment_deliveries = float(LARGEST_SEGMENT_EVENTS)
         self._turn = 0
+        self._dry = 0
+        """Shards asked in a row that had nothing."""
         self._poked = asyncio.Event()
         self.is_stopped = False
         """QUIESCE, alone: the journal is read no more."""
@@ -86,21 +90,27 @@ class Reader:
                 return
             self._was_away = False
             return
-        mine, max_segments = self._budget(readable)
+        mine, max_segments, block_s = self._budget(readable)
         cursors = {t.shard: t.completion.cursor for t in mine}
         segments: list[Segment] = []
         try:
             with anyio.CancelScope() as self._scope:
-                segments = await self._journal.read(cursors, max_segments=max_segments, block_s=BLOCK_S)
+                segments = await self._journal.read(cursors, max_segments=max_segments, block_s=block_s)
         except StoreUnavailable as exc:
             log.warning("journal_not_read", cause=str(exc), next_step="read again as soon as the store answers")
             self._was_away = True
             await self._wait_for_poke(AWAY_PAUSE_S)
         finally:
             self._scope = None
+        self._dry = 0 if segments else self._dry + len(mine)
         by_shard = {t.shard: t for t in mine}
-        for segment in segments:
+        for number, segment in enumerate(segments):
+            if number and self._is_full():
+                return  # more came than was expected; the cursors stand where they are, and the rest is read again
             await self._take_in(by_shard[segment.shard], segment)
+
+    def _is_full(self) -> bool:
+        return self._buffer.free_bytes == 0 or self._buffer.room(self._clock()) == 0
 
     def _has_room_for_a_segment(self) -> bool:
         """Whether the usual segment fits, or a quarter of the buffer is free: asking earlier would fetch much to keep little."""
@@ -108,14 +118,20 @@ class Reader:
         fits_bytes = buffer.free_bytes >= min(self._segment_bytes, buffer.max_bytes / 4)
         return fits_bytes and buffer.room(now_s) >= min(self._segment_deliveries, buffer.target(now_s) / 4)
 
-    def _budget(self, readable: list[Tenure]) -> tuple[list[Tenure], int]:
-        """Which shards to ask, in turn, and for how many segments each, so that about what is free comes."""
+    def _budget(self, readable: list[Tenure]) -> tuple[list[Tenure], int, float]:
+        """Which shards to ask, in turn, for how many segments each, and how long to wait, so that about what is free comes.
+
+        A call that asks only some of the shards must not wait, or the others would wait for it; once none had anything, one waits for all.
+        """
         by_bytes = self._buffer.free_bytes / self._segment_bytes
         fitting = max(1, int(min(by_bytes, self._buffer.room(self._clock()) / self._segment_deliveries)))
-        self._turn += 1
         start = self._turn % len(readable)
-        mine = (readable[start:] + readable[:start])[:fitting]
-        return mine, max(1, min(MAX_SEGMENTS, fitting // len(mine)))
+        in_turn = readable[start:] + readable[:start]
+        if fitting < len(readable) and self._dry < len(readable):
+            self._turn += fitting
+            return in_turn[:fitting], 1, 0.0
+        self._turn += 1
+        return in_turn, max(1, min(MAX_SEGMENTS, fitting // len(readable))), BLOCK_S
 
     async def _take_in(self, tenure: Tenure, segment: Segment) -> None:
         held_before = self._buffer.held_ever
@@ -129,8 +145,8 @@ class Reader:
             self.events_read += 1
             if self.events_read % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        self._segment_bytes += (max(1, sum(map(len, segment.records))) - self._segment_bytes) / 8
-        self._segment_deliveries += (max(1, self._buffer.held_ever - held_before) - self._segment_deliveries) / 8
+        self._segment_bytes = _expected(self._segment_bytes, sum(map(len, segment.records)))
+        self._segment_deliveries = _expected(self._segment_deliveries, self._buffer.held_ever - held_before)
 
     async def _wait_for_poke(self, within_s: float) -> None:
         with anyio.move_on_after(within_s):
@@ -138,3 +154,8 @@ class Reader:
 
     def cursors(self) -> dict[Shard, Position]:
         return {t.shard: t.completion.cursor for t in self._tenures()}
+
+
+def _expected(before: float, seen: int) -> float:
+    """What the next segment may be like: rises at once, falls slowly, for too much costs more than too little."""
+    return max(seen, before + (max(1, seen) - before) / 8)
