@@ -149,6 +149,7 @@ class Process:
         transport = AiohttpTransport(guard=destinations.allows)
         try:
             engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings, catalog), _world())
+            engine.metrics.event_loop_lag.watch(self._lag.recent_s)
             self._showing.engine = engine
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)
@@ -194,7 +195,7 @@ class Process:
     def _report(self, engine: Engine, shutdown: Shutdown, before: dict[str, int], code: ExitCode) -> dict[str, object]:
         successor, me, after = shutdown.successor, self._identity, _counters(engine)
         departure = Departure(
-            reason="local" if successor is None else "deployment" if successor.revision > me.revision else "replacement",
+            reason=shutdown.reason,
             signal=self._signals.name,
             signals_seen=self._signals.seen,
             family=me.family,

@@ -26,9 +26,10 @@ from worker.event_buffer.lanes import Delivery, EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.checkpointer import Checkpointer
+from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
 from worker.event_integration.leaving import Leaving
-from worker.event_integration.observing import Observer
+from worker.event_integration.observing import Observer, watch_webhooks
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.pipeline import Clocks, Parts, Pipeline
 from worker.event_integration.reader import Reader
@@ -156,7 +157,8 @@ class Engine:
     def _serve_tenures(self, store: Store, rates: ReleaseRates) -> None:
         """The loops that go by the registry's table of tenures."""
         settings, clock, active, refused = self._settings, self._clock, self.registry.active, self.registry.refused
-        self.reader = Reader(store.journal, self.buffer, self.pipeline, active, clock)
+        self._first_reads = FirstReads(store.journal, clock, self.metrics.client_registry_handover_duration.record)
+        self.reader = Reader(self._first_reads, self.buffer, self.pipeline, active, clock)
         self.reader.after_away = self._verify_tails
         self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, self.catalog), active, clock, rates)
         self.retry_pump.on_stale = refused
@@ -207,12 +209,14 @@ class Engine:
             checkpointer=self.checkpointer,
             leave_door=self.door.leave,
             shut_door=self.door.shut,
+            metrics=self.metrics,
         )
         return Shutdown(rooms, signal_at_s=signal_at_s, budget_s=budget_s, clock=self._clock, spill_asked=spill_asked)
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
 
     def _started(self, tenure: Tenure) -> None:
+        self._first_reads.expect(tenure.shard)
         self.housekeeping.note_fresh(tenure.shard)
         self.retry_pump.forget(tenure.shard)
         self.reader.poke()
@@ -278,6 +282,8 @@ class Engine:
         metrics.event_buffer_capacity_events.watch(lambda: {(): float(self.buffer.max_events)})
         metrics.event_buffer_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
         metrics.event_integration_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
+        watch_webhooks(metrics, self.bulkheads, self.buffer, self.under_way, self._clock)
+        metrics.retry_queue_oldest_due_age.watch(self.retry_pump.oldest_due_age_s)
         metrics.retry_queue_depth.watch(lambda: {(): float(self.retry_pump.depth)})
         metrics.journal_backlog_events.watch(lambda: {(): float(self.door.waiting()[0])})
         metrics.journal_backlog_bytes.watch(lambda: {(): float(self.door.waiting()[1])})

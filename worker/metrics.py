@@ -79,7 +79,6 @@ class Metrics:
         self.journal_append_duration = Histogram("journal.append.duration", "One segment, until durable.", (), DURATION_BUCKETS_S)
         self.journal_backlog_events = Gauge("journal.backlog_events", "Events that wait: journal, parked, dead letters.", fold=Fold.SUM)
         self.journal_backlog_bytes = Gauge("journal.backlog_bytes", "Bytes that wait.", unit="bytes", fold=Fold.SUM)
-        self.journal_oldest_age = Gauge("journal.oldest_age", "Age of the oldest event not yet completed.", unit="seconds")
 
     def _delivery(self) -> None:
         self.event_integration_duration = Histogram(
@@ -98,12 +97,14 @@ class Metrics:
             "event_integration.end_to_end", "From accepted to delivered.", (TENANT,), DURATION_BUCKETS_S
         )
         self.event_integration_unrouted = Counter("event_integration.unrouted", "Events that no webhook wants.", (TENANT,))
-        self.event_buffer_events = Gauge("event_buffer.events", "Deliveries in the buffer.", fold=Fold.SUM)
+        self.event_buffer_events = Gauge("event_buffer.events", "Events in the buffer.", fold=Fold.SUM)
         self.event_buffer_bytes = Gauge("event_buffer.bytes", "Bytes in the buffer.", unit="bytes", fold=Fold.SUM)
         self.event_buffer_capacity_events = Gauge("event_buffer.capacity_events", "What the buffer may hold.", fold=Fold.SUM)
         self.event_buffer_oldest_age = Gauge("event_buffer.oldest_age", "Age of the oldest delivery in the buffer.", unit="seconds")
         self.retry_queue_depth = Gauge("retry_queue.depth", "Deliveries parked.", fold=Fold.SUM)
-        self.retry_queue_oldest_due_age = Gauge("retry_queue.oldest_due_age", "How long the earliest due delivery is due.", unit="seconds")
+        self.retry_queue_oldest_due_age = Gauge(
+            "retry_queue.oldest_due_age", "How long the earliest due delivery of the shards held is due, as last seen.", unit="seconds"
+        )
         self.dead_letters = Counter("dead_letters", "Deliveries given up, by reason.", (TENANT, DEAD_REASON))
 
     def _webhooks(self) -> None:
@@ -113,13 +114,14 @@ class Metrics:
             "webhook.attempt.phase.duration", "One attempt, by phase.", (WEBHOOK, PHASE), DURATION_BUCKETS_S
         )
         self.webhook_attempts = Counter("webhook.attempts", "Attempts by outcome.", labels)
-        self.webhook_duplicates = Counter("webhook.duplicates", "Deliveries that may have been made twice.", (WEBHOOK,))
         self.webhook_in_flight = Gauge("webhook.in_flight", "Attempts under way.", (WEBHOOK,), fold=Fold.SUM)
-        self.webhook_concurrency_limit = Gauge("webhook.concurrency_limit", "Attempts that may be under way.", (WEBHOOK,))
+        self.webhook_concurrency_limit = Gauge(
+            "webhook.concurrency_limit", "Attempts that may be under way; 1 while unproven or suspect.", (WEBHOOK,)
+        )
         self.webhook_circuit_state = Gauge("webhook.circuit_state", "0 closed, 1 half open, 2 open.", (WEBHOOK,))
         self.webhook_oldest_undelivered_age = Gauge(
             "webhook.oldest_undelivered_age",
-            "Age of the oldest event a webhook has not had yet, paused and open circuits included.",
+            "Age of the oldest event in memory that a webhook has not had yet; what is parked shows in retry_queue.*.",
             (TENANT, WEBHOOK),
             unit="seconds",
         )
@@ -129,13 +131,16 @@ class Metrics:
         self.client_registry_fencing_token = Gauge("client_registry.fencing_token", "Token of the tenure.", (SHARD,))
         self.client_registry_lease_valid_for = Gauge("client_registry.lease_valid_for", "Local validity left.", (SHARD,), unit="seconds")
         self.client_registry_handover_duration = Histogram(
-            "client_registry.handover.duration", "From the end of one tenure to the next.", (), DURATION_BUCKETS_S
+            "client_registry.handover.duration",
+            "From a shard's grant until its journal was first read (asked, where nothing is in it).",
+            (),
+            DURATION_BUCKETS_S,
         )
         self.client_registry_leases_lost = Counter("client_registry.leases_lost", "Tenures that ended without release.", (LOST,))
         self.client_registry_stale_writes_refused = Counter("client_registry.stale_writes_refused", "Writes refused for an old token.", ())
-        self.event_loop_lag = Gauge("event_loop.lag", "How late the loop's last timer was.", unit="seconds")
+        self.event_loop_lag = Gauge("event_loop.lag", "How late the loop ran at worst in the last 15 to 30 s.", unit="seconds")
         self.shutdown_phase_duration = Histogram(
             "shutdown.phase.duration", "One phase of the shutdown.", (SHUTDOWN_PHASE,), DURATION_BUCKETS_S
         )
         self.shutdown_spilled = Counter("shutdown.spilled", "Deliveries parked by a shutdown.", ())
-        self.worker_rotations = Counter("worker.rotations", "Shutdowns by reason.", (ROTATION,))
+        self.worker_rotations = Counter("worker.rotations", "Shutdowns by reason, counted when one begins.", (ROTATION,))

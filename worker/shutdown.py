@@ -36,6 +36,7 @@ from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.reader import Reader
 from worker.event_integration.retry_pump import RetryPump
 from worker.event_integration.settling import Settling
+from worker.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Rooms:
     checkpointer: Checkpointer
     leave_door: Callable[[], None]
     shut_door: Callable[[], None]
+    metrics: Metrics
 
 
 class Shutdown:
@@ -131,6 +133,7 @@ class Shutdown:
             self.successor = await rooms.registry.successor()
         except AWAY as exc:
             log.warning("successor_unknown", cause=str(exc), next_step="drained as if alone")
+        rooms.metrics.worker_rotations.add(self.reason)
         await self._count_journals()
         self.at_signal["journal_backlog"] = sum(a.pending_at_signal for a in self.accounts.values())
 
@@ -248,6 +251,7 @@ class Shutdown:
             unconfirmed, parked = await rooms.leaving.give_up(tenure, deadline=within)
             self.unconfirmed += unconfirmed
             self.spilled_events += len(parked)
+            rooms.metrics.shutdown_spilled.add(amount=len(parked))
             self.spilled_webhooks.update(parked)
             await rooms.settling.wait_written(tenure.shard, within)
         return Drained(after=quiesced, seal=SEAL)
@@ -310,8 +314,16 @@ class Shutdown:
             yield
         took_s = self._clock() - started_s
         cut = scope.cancelled_caught or (took_s > 0 and self._phase_deadline.has_passed(self._clock()))
+        self._rooms.metrics.shutdown_phase_duration.record(took_s, name)
         self.phases.append(PhaseTime(name=name, ms=round(took_s * 1000), cut=cut))
         log.info("shutdown_phase", phase=name, ms=round(took_s * 1000), cut=cut)
+
+    @property
+    def reason(self) -> str:
+        """Why we stop, as far as the membership tells: a newer revision, another worker of ours, or nobody after us."""
+        if self.successor is None:
+            return "local"
+        return "deployment" if self.successor.revision > self._rooms.registry.identity.revision else "replacement"
 
     @property
     def left_nothing(self) -> bool:

@@ -62,6 +62,14 @@ class SlotResult(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Place(NamedTuple):
+    """Where a webhook stands: attempts under way, how many there may be, and its circuit."""
+
+    in_flight: int
+    limit: int
+    circuit: CircuitState
+
+
 class Slot:
     """One attempt under way; opaque to the caller, to be given back to `end` exactly once."""
 
@@ -176,6 +184,13 @@ class Bulkheads:
         if health is None:
             return CircuitState.CLOSED, 0.0
         return health.circuit.state(self._now_s), health.circuit.reopen_in_s(self._now_s)
+
+    def places(self) -> dict[WebhookId, Place]:
+        """Every webhook asked for in the last hour; for a scrape, not for the hot path."""
+        return {
+            health.webhook_id: Place(health.in_flight, _limit(health), health.circuit.state(self._now_s))
+            for health in self._webhooks.values()
+        }
 
     def statistics(self) -> Mapping[str, int]:
         """Counts for people; looks at every webhook, so not for the hot path."""
@@ -334,6 +349,10 @@ class _Health:
         self.has_failed_last = True
         self.limit = max(FIRST_LIMIT, self.limit // 2)
         self._answers_at_limit = 0
+
+
+def _limit(health: _Health) -> int:
+    return 1 if health.is_confined else min(health.limit, health.max_in_flight)
 
 
 def destination_of(url: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from worker.domain.record import Record
-from worker.event_integration.attempts import Attempt
+from worker.event_buffer.lanes import EventBuffer
+from worker.event_integration.attempts import Attempt, UnderWay
+from worker.event_integration.bulkheads import Bulkheads
+from worker.event_integration.circuit import CircuitState
 from worker.event_integration.outcome import Delivered, Outcome, RetryAt
 from worker.event_integration.transport import Answer, Cause, Failure
 from worker.metrics import Metrics
@@ -39,3 +43,31 @@ class Observer:
         if word == "delivered":
             received_s = datetime.fromisoformat(event.record.received_at).timestamp()
             metrics.event_integration_end_to_end.record(max(0.0, now_s + self._offset_s - received_s), webhook.tenant_id)
+
+    def abandoned(self, attempt: Attempt, now_s: float) -> None:
+        """One attempt was cancelled before it had an outcome."""
+        webhook = attempt.webhook
+        self._metrics.webhook_attempts.add(webhook.tenant_id, webhook.id, "cancelled")
+        self._metrics.webhook_attempt_duration.record(now_s - attempt.started_s, webhook.tenant_id, webhook.id, "cancelled")
+
+
+_CIRCUIT = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
+
+
+def watch_webhooks(metrics: Metrics, bulkheads: Bulkheads, buffer: EventBuffer, under_way: UnderWay, clock: Callable[[], float]) -> None:
+    """The gauges by webhook; read when somebody looks, at most a thousand values shown."""
+    metrics.webhook_in_flight.watch(lambda: {(w,): float(place.in_flight) for w, place in bulkheads.places().items()})
+    metrics.webhook_concurrency_limit.watch(lambda: {(w,): float(place.limit) for w, place in bulkheads.places().items()})
+    metrics.webhook_circuit_state.watch(lambda: {(w,): _CIRCUIT[place.circuit] for w, place in bulkheads.places().items()})
+    metrics.webhook_oldest_undelivered_age.watch(lambda: _undelivered_age_s(buffer, under_way, clock()))
+
+
+def _undelivered_age_s(buffer: EventBuffer, under_way: UnderWay, now_s: float) -> dict[tuple[str, ...], float]:
+    """By (tenant, webhook): since when the oldest event in its lane or under way is in memory, and before that parked."""
+    waiting = [lane.waiting[0] for lane in buffer.lanes() if lane.waiting]
+    ages: dict[tuple[str, ...], float] = {}
+    for delivery in (*waiting, *(attempt.delivery for attempt in under_way)):
+        whose = (delivery.event.record.tenant_id, delivery.webhook_id)
+        age_s = delivery.parked_for_s + now_s - delivery.event.read_at_s
+        ages[whose] = max(age_s, ages.get(whose, 0.0))
+    return ages

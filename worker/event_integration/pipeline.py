@@ -290,7 +290,9 @@ class Pipeline:
 
     def _abandon(self, attempt: Attempt) -> None:
         """Cancelled before an outcome: nothing counted. A claim is handed back at once, the rest stays in the journal."""
-        self._free(attempt, SlotResult.CANCELLED, self._clocks.monotonic_s())
+        now_s = self._clocks.monotonic_s()
+        self._observer.abandoned(attempt, now_s)
+        self._free(attempt, SlotResult.CANCELLED, now_s)
         if attempt.delivery.claim is not None:
             self._settling.hand_back(attempt.delivery, 0.0)
         else:

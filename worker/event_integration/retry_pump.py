@@ -54,6 +54,8 @@ class RetryPump:
         self._look_at_s: dict[Shard, float] = {}
         self._noted = anyio.Event()
         self._depth: dict[Shard, int] = {}
+        self._due_at_s: dict[Shard, float] = {}
+        """When the earliest delivery of each shard is (or was) due, as last seen."""
         self.is_stopped = False
         """PREPARE and after: nothing is claimed any more."""
         self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
@@ -62,6 +64,10 @@ class RetryPump:
     def depth(self) -> int:
         """Deliveries parked in the owned shards, as last seen."""
         return sum(self._depth.values())
+
+    def oldest_due_age_s(self) -> float:
+        """How long the earliest due delivery of the owned shards has been due; 0.0 where none is."""
+        return max(0.0, self._clock() - min(self._due_at_s.values(), default=float("inf")))
 
     def note(self, tenure: Tenure, due_in_s: float) -> None:
         """Something was parked: look again when it is due."""
@@ -74,6 +80,7 @@ class RetryPump:
         """A new tenure looks at once."""
         self._look_at_s.pop(shard, None)
         self._depth.pop(shard, None)
+        self._due_at_s.pop(shard, None)
         self._noted.set()
 
     async def run(self) -> None:
@@ -110,6 +117,7 @@ class RetryPump:
         """Asks what is due in one shard, claims what can start, and decides when to look again."""
         due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
         self._depth[tenure.shard] = sum(row.depth for row in due)
+        self._due_at_s[tenure.shard] = now_s + min((row.due_in_s for row in due), default=float("inf"))
         wanted = self._wanted([row for row in due if row.due_in_s <= 0], now_s)
         next_due_s = min((row.due_in_s for row in due if row.due_in_s > 0), default=LOOK_AT_LEAST_EVERY_S)
         self._look_at_s[tenure.shard] = now_s + min(next_due_s, LOOK_AT_LEAST_EVERY_S)

@@ -1,0 +1,139 @@
+"""Every metric that is declared is fed: after one eventful life of two workers each has a sample on the page."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.component.rig import Rig, Worker, pass_time, rig, until, webhook
+from worker.adapters.memory_transport import Answers, Fails, Hangs
+from worker.event_integration.outcome import RetryPolicy
+from worker.event_integration.transport import Cause, Stage
+from worker.gateways import generic
+from worker.gateways.port import Push
+from worker.loop_lag import LoopLag
+from worker.metrics import Metrics
+from worker.metrics_text import exposed_name
+
+pytestmark = pytest.mark.anyio
+
+SHORT = RetryPolicy(schedule_s=(1.0, 1.0), max_age_s=600)
+
+
+def samples(text: str) -> dict[str, float]:
+    """`name{labels}` → value."""
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if not line.startswith("#")}
+
+
+def value(worker: Worker, name: str) -> float:
+    return samples(worker.engine.metrics.text())[name]
+
+
+def unfed(text: str) -> list[str]:
+    """Declared, and without a sample."""
+    found = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    found |= {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
+    return [instrument.name for instrument in Metrics() if exposed_name(instrument) not in found]
+
+
+def decode_or_crash(push: Push) -> Any:
+    if b"crash" in push.body:
+        raise RuntimeError("a fault in a gateway's module")
+    return generic.decode(push)
+
+
+async def push_oddities(it: Rig, worker: Worker) -> None:
+    """What the door counts beside events: the same twice, a session nobody registered, a fault of ours, a fault of theirs."""
+    await it.push_one(worker, "i0", "crash")
+    it.accepted.remove("crash")
+    await it.push_one(worker, "i0", "twice")
+    await it.push_one(worker, "i0", "twice")
+    await it.push_one(worker, "i0", "misnamed", gateway_instance="nobody-registered-this")
+    body = orjson.dumps({"type": "message", "text": 5})
+    reply = await worker.engine.ingest.accept("generic", "i0", {"content-type": "application/json"}, body)
+    assert reply.status == 400
+
+
+async def test_every_declared_metric_has_a_sample_after_an_eventful_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.engine.GATEWAYS", {"generic": SimpleNamespace(**{**vars(generic), "decode": decode_or_crash})})
+    hooks = (webhook("crm", events=("message",)), webhook("fails", events=("call",)), webhook("hangs", events=("call",), deadline_s=1.0))
+    async with rig(*hooks, retry=SHORT) as it:
+        a = await it.owning()
+        lag = LoopLag()
+        a.engine.metrics.event_loop_lag.watch(lag.recent_s)
+        it.answer("fails", Fails(stage=Stage.CONNECT, cause=Cause.REFUSED))
+        it.answer("hangs", Hangs())
+        await it.push(a, 5)
+        await it.push(a, 2, type="call")
+        await it.push(a, 2, type="group")
+        await push_oddities(it, a)
+        await pass_time(15)
+        a.faults.away = True
+        await until(lambda: not a.holds, within_s=30, what="a has lost its shards")
+        a.faults.away = False
+        await until(lambda: len(a.holds) == it.shards, within_s=60, what="a has them again")
+        await it.push(a, type="call")
+        await pass_time(0.5)
+        working = a.engine.metrics.text()
+        await it.shut_down(a)
+        assert unfed(working + a.engine.metrics.text()) == []
+
+
+async def test_a_webhook_shows_what_is_under_way_how_much_may_be_and_its_circuit() -> None:
+    async with rig(webhook("crm"), webhook("fails", deadline_s=1.0)) as it:
+        a = await it.owning()
+        it.answer("crm", *[Answers()] * 5, Answers(after_s=3))
+        it.answer("fails", Answers(status=500))
+        for _ in range(5):
+            await it.push(a)
+            await pass_time(0.2)
+        await it.push(a)
+        await pass_time(1)
+        assert value(a, 'webhook_in_flight{webhook="crm"}') == 1
+        assert value(a, 'webhook_concurrency_limit{webhook="crm"}') >= 2
+        assert value(a, 'webhook_concurrency_limit{webhook="fails"}') == 1
+        assert value(a, 'webhook_circuit_state{webhook="crm"}') == 0
+        assert value(a, 'webhook_oldest_undelivered_age_seconds{tenant="acme",webhook="crm"}') == pytest.approx(1, abs=0.1)
+        await until(lambda: value(a, 'webhook_circuit_state{webhook="fails"}') == 2, within_s=60, what="its circuit opens")
+        it.answer("fails")
+        await it.all_delivered(within_s=300)
+
+
+async def test_a_delivery_that_is_due_and_may_not_start_ages_in_the_retry_queue() -> None:
+    async with rig(webhook("hangs", deadline_s=30.0)) as it:
+        a = await it.owning()
+        it.answer("hangs", Hangs())
+        await it.push(a)
+        await pass_time(3)
+        await it.push(a)
+        await pass_time(10)
+        assert 5 < value(a, "retry_queue_oldest_due_age_seconds") < 10
+        it.answer("hangs")
+        await it.all_delivered(within_s=300)
+        await pass_time(6)
+        assert value(a, "retry_queue_oldest_due_age_seconds") == 0
+
+
+async def test_a_shutdown_counts_its_reason_its_phases_and_what_it_spilled() -> None:
+    async with rig(webhook("crm"), webhook("hangs")) as it:
+        a, _ = await it.owning(), await it.start("b", revision=2)
+        it.answer("hangs", Hangs())
+        await it.push(a, 3)
+        await it.shut_down(a)
+        assert value(a, 'worker_rotations_total{reason="deployment"}') == 1
+        assert value(a, 'shutdown_phase_duration_seconds_count{phase="drain"}') == 1
+        assert value(a, "shutdown_spilled_total") == 2
+        it.answer("hangs")
+        await it.all_delivered(within_s=300)
+
+
+async def test_a_shard_is_read_at_once_when_it_is_granted() -> None:
+    async with rig() as it:
+        a = await it.owning()
+        await pass_time(2)
+        assert value(a, "client_registry_handover_duration_seconds_count") == it.shards
+        assert value(a, "client_registry_handover_duration_seconds_sum") < 0.1
