@@ -1,0 +1,61 @@
+"""What is only true of the states of webhooks on Redis: words that an operator reads and removes by hand (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.contract.samples import HOOK, SHARDS, empty
+from tests.real_redis import RealRedis
+from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_keys import WEBHOOKS
+from worker.adapters.redis_store import RedisStore, open_redis_store
+from worker.domain.ids import WebhookId
+from worker.event_integration.webhook_states import DisabledReason
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
+    empty(redis_server)
+    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
+    """An operator's own line to the server."""
+    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
+    yield client
+    await client.close()
+
+
+async def test_a_state_is_words_and_its_removal_enables_the_webhook(redis: RedisStore, hand: RedisClient) -> None:
+    await redis.webhook_states.disable(HOOK, DisabledReason.GONE)
+    await redis.webhook_states.note_answers(answered=[], failed=[WebhookId("billing")])
+    assert re.fullmatch(rb"disabled \d{13} gone", await hand.call("HGET", WEBHOOKS, HOOK))
+    assert re.fullmatch(rb"failing \d{13}", await hand.call("HGET", WEBHOOKS, "billing"))
+    await hand.call("HDEL", WEBHOOKS, HOOK)
+    assert set(await redis.webhook_states.all_states()) == {"billing"}
+
+
+@pytest.mark.parametrize("foreign", ["", "paused 1763790000000", "disabled soon gone", "disabled 1763790000000 by-moonlight", "failing"])
+async def test_a_state_of_another_version_says_nothing_and_breaks_nothing(redis: RedisStore, hand: RedisClient, foreign: str) -> None:
+    await hand.call("HSET", WEBHOOKS, HOOK, foreign)
+    assert await redis.webhook_states.all_states() == {}
+    await redis.webhook_states.note_answers(answered=[HOOK], failed=[HOOK])
+    assert not await redis.webhook_states.disable(HOOK, DisabledReason.UNANSWERED, failing_for_s=0.001) or foreign.startswith("disabled ")
+
+
+async def test_at_maxmemory_a_webhook_can_still_be_disabled(redis: RedisStore, hand: RedisClient) -> None:
+    """Its backlog may be what fills the memory."""
+    await hand.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        assert await redis.webhook_states.disable(HOOK, DisabledReason.GONE)
+        await redis.webhook_states.note_answers(answered=[], failed=[WebhookId("billing")])
+    finally:
+        await hand.call("CONFIG", "SET", "maxmemory", "0")
+    assert set(await redis.webhook_states.all_states()) == {HOOK, "billing"}
