@@ -76,7 +76,7 @@ class Pace:
 class Lane:
     """One webhook's waiting deliveries, oldest first, and its pace."""
 
-    __slots__ = ("backlogged_since_s", "in_flight", "is_hungry", "pace", "waiting", "webhook_id")
+    __slots__ = ("asked_again_s", "backlogged_since_s", "in_flight", "is_hungry", "pace", "waiting", "webhook_id")
 
     def __init__(self, webhook_id: WebhookId) -> None:
         self.webhook_id = webhook_id
@@ -84,6 +84,8 @@ class Lane:
         self.in_flight = 0
         self.is_hungry = False
         """In the pipeline's queue of lanes that wait for somebody else's slot."""
+        self.asked_again_s = 0.0
+        """It was told to wait: what joins it before this instant waits too, unasked."""
         self.pace = Pace()
         self.backlogged_since_s = 0.0
         """When `waiting` was last empty."""

@@ -50,6 +50,8 @@ SUSPECT_PARK_S = 1.0
 OFF_LOOP_BYTES = 64 << 10
 SLOW_EVENT_S = 5.0
 TRIES_PER_FREED_SLOT = 8
+ASK_AGAIN_S = 0.02
+"""A lane told to wait is not asked about for each event that joins it: a freed slot wakes it, or whoever joins later than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +117,16 @@ class Pipeline:
             self._bury_unreadable(tenure, position, data, str(exc))
             return
         wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
-        left = tenure.completion.begin(position, TenantId(record.tenant_id), len(data), [w.id for w in wanted])
+        left = tenure.completion.begin(position, record.tenant_id, len(data), [w.id for w in wanted])
         self._observer.read(record, routed=len(wanted))
         if not left:
             return
         event = BufferedEvent(tenure, position, record, len(data), now_s)
         for webhook_id in left:
             self._rates.count_routed(webhook_id, now_s)
-            lane = self._buffer.put(Delivery(event, webhook_id, delivery_id(EventKey(record.event_key), webhook_id)))
-            self._serve(lane, now_s)
+            lane = self._buffer.put(Delivery(event, webhook_id, delivery_id(record.event_key, webhook_id)))
+            if now_s >= lane.asked_again_s:
+                self._serve(lane, now_s)
 
     def resume(self, tenure: Tenure, claimed: Claimed) -> None:
         """A claimed delivery: attempted now, or handed back where the world has changed since it was asked for."""
@@ -174,16 +177,17 @@ class Pipeline:
             if admission.verdict is Verdict.START and (self.accepts_suspects or not self._bulkheads.is_suspect(webhook.id)):
                 self._start(self._buffer.take(lane), webhook, now_s)
             elif admission.verdict is Verdict.WAIT:
-                self._wait(lane)
+                self._wait(lane, now_s)
                 return
             else:
                 self._settling.park(self._buffer.take(lane), due_in_s=max(SUSPECT_PARK_S, admission.reopen_in_s))
 
-    def _wait(self, lane: Lane) -> None:
+    def _wait(self, lane: Lane, now_s: float) -> None:
         """A lane whose own slots are busy is woken by them; one that waits for somebody else's queues up."""
         if lane.in_flight == 0 and not lane.is_hungry:
             lane.is_hungry = True
             self._hungry.append(lane)
+        lane.asked_again_s = now_s + ASK_AGAIN_S
 
     def serve_hungry(self, tries: int = TRIES_PER_FREED_SLOT) -> None:
         """Gives lanes that wait for a slot of somebody else their turn, in the order they came."""
@@ -213,7 +217,11 @@ class Pipeline:
     async def _attempt(self, attempt: Attempt) -> None:
         """One POST under its deadline. Ends in `_finish`, whatever happens."""
         try:
-            request = await self._request(attempt)
+            wall_s = self._clocks.wall_s()
+            if attempt.delivery.event.size <= OFF_LOOP_BYTES:
+                request = self._request(attempt, wall_s)
+            else:
+                request = await anyio.to_thread.run_sync(self._request, attempt, wall_s)
             result = await self._transport.deliver(request, self._on_loop_clock(attempt.deadline))
         except asyncio.CancelledError:
             self._abandon(attempt)
@@ -228,17 +236,14 @@ class Pipeline:
         left_s = deadline.left_s(self._clocks.monotonic_s())
         return Deadline(name=deadline.name, at_s=asyncio.get_running_loop().time() + left_s)
 
-    async def _request(self, attempt: Attempt) -> Request:
+    def _request(self, attempt: Attempt, wall_s: float) -> Request:
+        """May run in a thread: a second `PreparedWebhook` made meanwhile says the same as the first."""
         webhook, delivery = attempt.webhook, attempt.delivery
         prepared = self._prepared.get(webhook.id)
         if prepared is None or prepared.webhook is not webhook:
             prepared = self._prepared[webhook.id] = PreparedWebhook(webhook)
         event = delivery.event
-        if event.size <= OFF_LOOP_BYTES:
-            return prepared.request(event.record, delivery.delivery_id, delivery.attempts + 1, event.tenure.token, self._clocks.wall_s())
-        return await anyio.to_thread.run_sync(
-            prepared.request, event.record, delivery.delivery_id, delivery.attempts + 1, event.tenure.token, self._clocks.wall_s()
-        )
+        return prepared.request(event.record, delivery.delivery_id, delivery.attempts + 1, event.tenure.token, wall_s)
 
     def _finish(self, attempt: Attempt, result: Answer | Failure) -> None:
         """Decides, frees the slot, settles, and gives the slot to whoever waits."""
@@ -251,13 +256,14 @@ class Pipeline:
         self._standing.attempted(delivery.webhook_id, result, outcome)
         if is_ok:
             self._buffer.note_completed(lane, now_s)
-        error = describe(result)
+        error = "" if is_ok else describe(result)
         if attempt.claiming is not None:
             attempt.early = (outcome, error)
         else:
             self.settle(delivery, outcome, error)
         self._serve(lane, now_s)
-        self.serve_hungry()
+        if self._hungry:
+            self.serve_hungry()
 
     def _outcome(self, attempt: Attempt, result: Answer | Failure, now_s: float) -> Outcome:
         if isinstance(result, Failure) and result.cause is Cause.INTERNAL and result.stage is Stage.QUEUE:
@@ -286,6 +292,7 @@ class Pipeline:
         self._bulkheads.end(attempt.slot, result, now_s)
         lane = self._buffer.lane(attempt.webhook.id)
         lane.in_flight -= 1
+        lane.asked_again_s = 0.0
         return lane
 
     def _abandon(self, attempt: Attempt) -> None:

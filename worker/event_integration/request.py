@@ -19,6 +19,7 @@ from worker.event_integration.transport import Request
 
 USER_AGENT = "whatsapp-event-worker"
 MAX_VALUE_CHARACTERS = 1024
+MAX_REMEMBERED = 1024
 _OURS = frozenset(
     {
         "connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
@@ -39,9 +40,9 @@ class InvalidHeader(ValueError):
 
 
 class PreparedWebhook:
-    """A webhook ready to build requests from. Immutable, may be used from several threads; `repr` shows the webhook's id."""
+    """A webhook ready to build requests from, also from several threads (what it remembers changes no answer); `repr` shows its id."""
 
-    __slots__ = ("_headers", "_is_raw", "_signer", "webhook")
+    __slots__ = ("_headers", "_is_raw", "_remembered", "_signer", "webhook")
 
     def __init__(self, webhook: Webhook) -> None:
         """Raises `InvalidSecret` and `InvalidHeader`: make one of each webhook when the configuration is read."""
@@ -50,6 +51,7 @@ class PreparedWebhook:
         self._signer = Signer(webhook.secrets)
         self._is_raw = webhook.format == "raw"
         self._headers = {"user-agent": USER_AGENT, **{name.lower(): value for name, value in webhook.headers.items()}}
+        self._remembered: dict[tuple[str, ...], dict[str, str]] = {}
 
     def request(self, record: Record, delivery_id: DeliveryId, attempt: int, token: Token, wall_now_s: float) -> Request:
         """The attempt's request; `attempt` counts from 1, `wall_now_s` is stamped (whole seconds) and signed."""
@@ -58,18 +60,31 @@ class PreparedWebhook:
         else:
             body, content_type = normalized_body(record), "application/json"
         timestamp_s = int(wall_now_s)
-        headers = self._headers.copy()
-        headers["content-type"] = header_safe(content_type)
+        headers = self._headers_for(record, content_type).copy()
         headers["webhook-id"] = delivery_id
         headers["webhook-timestamp"] = str(timestamp_s)
         if len(self._signer):
             headers["webhook-signature"] = self._signer.signature_header(delivery_id, timestamp_s, body)
-        headers["x-whatsapp-tenant"] = header_safe(record.tenant_id)
-        headers["x-whatsapp-instance"] = header_safe(record.instance_id)
-        headers["x-whatsapp-event"] = header_safe(record.type if record.subtype is None else f"{record.type}/{record.subtype}")
         headers["x-delivery-attempt"] = str(attempt)
         headers["x-fencing-token"] = str(token)
         return Request(url=self.webhook.url, headers=headers, body=body)
+
+    def _headers_for(self, record: Record, content_type: str) -> dict[str, str]:
+        """What is the same for all events of one kind, from memory where it can; not to be changed by the caller."""
+        kind = (content_type, record.tenant_id, record.instance_id, record.type, record.subtype or "")
+        headers = self._remembered.get(kind)
+        if headers is None:
+            # Subtypes and instances come from outside: their number has no bound of its own.
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            headers = self._remembered[kind] = {
+                **self._headers,
+                "content-type": header_safe(content_type),
+                "x-whatsapp-tenant": header_safe(record.tenant_id),
+                "x-whatsapp-instance": header_safe(record.instance_id),
+                "x-whatsapp-event": header_safe(record.type if record.subtype is None else f"{record.type}/{record.subtype}"),
+            }
+        return headers
 
     def __repr__(self) -> str:
         return f"<PreparedWebhook {self.webhook.id}>"
