@@ -5,7 +5,7 @@ PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(PYTHON) -m pytest
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup worker test lint types chaos
+.PHONY: help setup worker test lint types chaos bench
 
 help:  # not listed
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -35,3 +35,6 @@ types: $(READY)  ## mypy --strict
 
 chaos: $(READY)  ## the same tests with larger numbers, one after another; takes long
 	@CHAOS=1 $(PYTEST) --timeout=7200
+
+bench: $(READY)  ## CPU per event beside a straightforward worker, the door, a backlog; some three minutes
+	@$(PYTHON) -m benchmarks

@@ -39,9 +39,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("bench", nargs="*", choices=["path", "ingest", "backlog"], help="none: all of them")
-    parser.add_argument("--rounds", type=int, default=7, help="slices of each subject")
-    parser.add_argument("--events", type=int, default=10_000, help="per slice")
-    parser.add_argument("--backlog", type=int, default=50_000, help="events that wait at the start; the goal speaks of 1 000 000")
+    parser.add_argument("--rounds", type=int, default=5, help="slices of each subject")
+    parser.add_argument("--events", type=int, default=6_000, help="per slice")
+    parser.add_argument("--backlog", type=int, default=40_000, help="events that wait at the start; the goal speaks of 1 000 000")
     parser.add_argument("--json", type=Path, default=Path(".worker/bench.json"))
     return parser.parse_args()
 

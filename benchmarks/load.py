@@ -20,8 +20,7 @@ SHARDS = 16
 TENANTS = 4
 BODY_BYTES = 1024
 SEGMENT_EVENTS = 256
-SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-"""An invented one: the reference signs with the same."""
+SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"  # noqa: S105 -- invented; the reference signs with the same
 
 
 def catalog_of(urls: list[str]) -> Catalog:

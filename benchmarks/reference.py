@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import time
+from typing import Any
 
 import aiohttp
 from opentelemetry.sdk.metrics import MeterProvider
@@ -49,7 +50,7 @@ class Reference:
     async def run(self, count: int) -> None:
         until = self.delivered + count
         while self.delivered < until:
-            answer = await self._redis.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=BATCH, block=1000)
+            answer: Any = await self._redis.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=BATCH, block=1000)
             for _, messages in answer:
                 await asyncio.gather(*[self._handle(fields[b"event"]) for _, fields in messages])
                 await self._redis.xack(STREAM, GROUP, *[message_id for message_id, _ in messages])
