@@ -48,6 +48,7 @@ class ShardAccount:
         self.is_closed = True
         self.tally = completion.tally
         completion.tally = Tally()
+        tail = max(tail, completion.cursor)
         self.appended = tail - self.tail_at_signal - self.tally.gaps
         self.in_journal = tail - completion.cursor + completion.open_events
 

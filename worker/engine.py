@@ -21,7 +21,7 @@ from worker.client_registry.renewal import Renewal
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog
 from worker.domain.errors import StaleToken
-from worker.domain.ids import Shard
+from worker.domain.ids import Position, Shard
 from worker.event_buffer.lanes import Delivery, EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
@@ -164,6 +164,7 @@ class Engine:
         self.retry_pump.on_stale = refused
         self.checkpointer = Checkpointer(store.checkpoints, self.leaving, self.settling, active, clock)
         self.checkpointer.on_stale = refused
+        self.checkpointer.on_went_back = self._went_back
         self.checkpointer.keep_s = settings.keep_s
         self.checkpointer.is_store_tight = lambda: self.door.is_store_tight
         self.checkpointer.keep_bytes = settings.room.max_bytes // 4 // settings.shards
@@ -259,19 +260,14 @@ class Engine:
         """The store was away: one that lost its last writes gives positions out again, and what we remember of them would be wrong."""
         for tenure in self.registry.active():
             try:
-                tail = await self.checkpointer.save(tenure)
+                await self.checkpointer.save(tenure)
             except StaleToken:
                 self.registry.refused(tenure)
-                continue
-            if tail < tenure.completion.cursor:
-                log.error(
-                    "store_went_back",
-                    shard=tenure.shard,
-                    tail=tail,
-                    cursor=tenure.completion.cursor,
-                    next_step="read again from its checkpoint",
-                )
-                self.registry.start_over(tenure)
+
+    def _went_back(self, tenure: Tenure, tail: Position) -> None:
+        cursor = tenure.completion.cursor
+        log.error("store_went_back", shard=tenure.shard, tail=tail, cursor=cursor, next_step="read again from its checkpoint")
+        self.registry.start_over(tenure)
 
     # -- what is seen --------------------------------------------------------------------------------------------------
 

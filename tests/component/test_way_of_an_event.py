@@ -181,7 +181,7 @@ async def test_a_suspect_without_a_place_is_parked_and_no_attempt_counted() -> N
 
 
 async def test_a_lane_spills_beyond_its_pace_only_when_the_buffer_is_more_than_half_full() -> None:
-    async with rig(webhook("slow"), buffer_max_events=100, buffer_min_lane_events=20) as it:
+    async with rig(webhook("slow"), buffer_max_events=400, buffer_min_lane_events=20) as it:
         a = await it.owning()
         it.answer("slow", Answers(after_s=1.9))
         await it.push(a, 45)

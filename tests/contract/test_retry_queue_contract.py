@@ -94,6 +94,7 @@ async def test_a_delivery_known_to_be_done_is_not_brought_back(store: Store) -> 
 
 async def test_another_delivery_of_the_same_event_is_not_done_with_it(store: Store) -> None:
     token = await grant(store)
+    await append(store, "event 1")
     await store.checkpoints.save(Checkpoint(shard=SHARD, token=token, number=1, prefix=Position(1), done=[Done(Position(1), HOOK)]))
     assert await park(store, token, parking(Position(1)), parking(Position(1), hook=OTHER_HOOK)) == [KNOWN_DONE, PARKED]
 

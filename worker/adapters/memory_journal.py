@@ -120,6 +120,8 @@ class MemoryCheckpoints:
 
     def _save(self, state: MemoryShard, checkpoint: Checkpoint) -> None:
         state.guard(checkpoint.token)
+        if checkpoint.speaks_beyond(state.next_position):
+            return
         state.prefix = max(state.prefix, checkpoint.prefix)
         state.done |= {Done(*fact) for fact in checkpoint.done if fact.position >= state.prefix}
         state.done -= facts_behind(state.prefix, checkpoint.behind)

@@ -19,7 +19,7 @@ from worker.client_registry.proofs import Checkpointed
 from worker.client_registry.renewal import Renewal
 from worker.client_registry.tenure import Tenure, TenureState, valid_until_s
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
-from worker.domain.ids import OwnerId, Shard
+from worker.domain.ids import OwnerId, Shard, Token
 from worker.journal.completion import Completion
 from worker.journal.port import Checkpoints
 
@@ -78,6 +78,8 @@ class Registry:
         self._acquired: dict[Shard, int] = {}
         """What the round of acquisition under way brought: shard → events that wait in it."""
         self._acquiring = anyio.Lock()
+        self._spent: dict[Shard, Token] = {}
+        """Tokens that must not be answered again: given back before the shard is asked for."""
         self.is_draining = False
         self.is_ready = False
 
@@ -105,7 +107,7 @@ class Registry:
         while True:
             wait_s = LOOK_AGAIN_S
             try:
-                if not self.is_draining:
+                if not self.is_draining and self._renewal.is_turning(self._clock()):
                     async with self._acquiring:
                         wait_s = await self._acquire_round()
                 await self._membership.wait_wake(self.identity.owner, block_s=wait_s)
@@ -130,18 +132,26 @@ class Registry:
             held = self._tenures.get(shard)
             if self.is_draining or (held is not None and held.state is TenureState.ACTIVE):
                 continue
-            sent_at_s = self._clock()
+            if (spent := self._spent.get(shard)) is not None:
+                await self._leases.release(shard, self.identity.owner, spent, to=None)
+                del self._spent[shard]
             answer = await self._leases.acquire(shard, self.identity.owner, ttl_s=self._renewal.ttl_s, sole=self.identity.sole)
             match answer:
                 case Granted():
-                    await self._granted(shard, answer, sent_at_s)
+                    await self._granted(shard, answer)
                 case Busy(remaining_s, _) | Quarantined(remaining_s):
                     wait_s = min(wait_s, max(0.05, remaining_s + 0.01))
         return wait_s
 
-    async def _granted(self, shard: Shard, grant: Granted, sent_at_s: float) -> None:
-        """A lease is ours: go on with what we knew if nobody held it in between, else start from the checkpoint."""
-        until_s = valid_until_s(sent_at_s, self._renewal.ttl_s)
+    async def _granted(self, shard: Shard, grant: Granted) -> None:
+        """A lease is ours: go on with what we knew if nobody held it in between, else start from the checkpoint.
+
+        An earlier grant is answered again as it stands, and may be about to end (we were suspended, or its answer was lost): only
+        the renewal says from when on a whole TTL is ours.
+        """
+        until_s = valid_until_s(self._clock(), self._renewal.ttl_s)
+        if shard not in await self._leases.renew({shard: grant.token}, self.identity.owner, ttl_s=self._renewal.ttl_s):
+            return
         try:
             progress = await self._checkpoints.load(shard, grant.token)
         except StaleToken:
@@ -157,6 +167,9 @@ class Registry:
             self._acquired[shard] = progress.tail - former.completion.prefix
             log.debug("tenure_resumed", shard=shard, token=grant.token)
             self._hooks.resumed(former)
+            return
+        if former is not None and former.token == grant.token:
+            self.start_over(former)
             return
         if former is not None:
             self._end(former)
@@ -192,8 +205,12 @@ class Registry:
             self._end(tenure)
 
     def start_over(self, tenure: Tenure) -> None:
-        """The store went back in time (it lost what it had not written to disk): forget what we knew, read from its checkpoint."""
+        """The store went back in time (it lost what it had not written to disk): forget what we knew, read from its checkpoint.
+
+        Under a new token: what was still on its way under this one speaks of positions that are given out again.
+        """
         self._end(tenure)
+        self._spent[tenure.shard] = tenure.token
 
     def leave(self, tenure: Tenure) -> None:
         """Gives a shard up without telling the store: it is renewed no more, and its lease ends by itself."""

@@ -72,8 +72,12 @@ class Renewal:
             else:
                 lose(tenure, "expired")
 
+    def is_turning(self, now_s: float) -> bool:
+        """Whether the loops turn that must; a worker whose loops hang neither keeps leases nor takes any."""
+        return all(now_s - turned_at_s() < PROGRESS_WITHIN_S for turned_at_s in self.progress_at_s)
+
     def _makes_progress(self, now_s: float, active: Callable[[], list[Tenure]], lose: Callable[[Tenure, str], None]) -> bool:
-        if all(now_s - turned_at_s() < PROGRESS_WITHIN_S for turned_at_s in self.progress_at_s):
+        if self.is_turning(now_s):
             return True
         for tenure in active():
             if now_s >= tenure.valid_until_s - LOOK_EVERY_S:

@@ -50,6 +50,8 @@ class Checkpointer:
         self.is_store_tight: Callable[[], bool] = lambda: False
         """Whether the store is short of memory: what is only kept gives way before the door has to close."""
         self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
+        self.on_went_back: Callable[[Tenure, Position], None] = lambda _tenure, _tail: None
+        """The journal ends before what was read of it: the store lost what it had not written to disk."""
 
     async def run(self) -> None:
         while True:
@@ -87,9 +89,12 @@ class Checkpointer:
             return tail
 
     async def _save(self, tenure: Tenure) -> Position:
-        checkpoint = tenure.completion.checkpoint(tenure.token)
+        checkpoint, cursor = tenure.completion.checkpoint(tenure.token), tenure.completion.cursor
         tail = await self._checkpoints.save(checkpoint)
-        tenure.completion.saved(checkpoint)
+        if tail < cursor:  # as it was when we asked: what was read meanwhile may have been appended meanwhile
+            self.on_went_back(tenure, tail)
+        else:
+            tenure.completion.saved(checkpoint)
         return tail
 
     async def _close_gap(self, tenure: Tenure) -> None:

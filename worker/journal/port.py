@@ -79,6 +79,10 @@ class Checkpoint:
     """Facts saved earlier (by `save` or by `park`) that the prefix has passed and that may be forgotten."""
     freed: Mapping[TenantId, Freed] = field(default_factory=dict)
 
+    def speaks_beyond(self, tail: Position) -> bool:
+        """Of positions that the journal has not given out: the store went back since they were read."""
+        return self.prefix > tail or any(fact.position >= tail for fact in self.done)
+
 
 class Journal(Protocol):
     """Append and read. `read` blocks up to `block_s` when nothing is there; cancelling it loses nothing (the cursor is the caller's)."""
@@ -118,7 +122,8 @@ class Checkpoints(Protocol):
     async def save(self, checkpoint: Checkpoint) -> Position:
         """The journal's tail: where the next event will stand. Raises `StaleToken`.
 
-        The prefix never moves back; facts are added, none overwritten.
+        The prefix never moves back; facts are added, none overwritten. A checkpoint that speaks of positions at or beyond the tail comes
+        from a time that the store has lost: nothing of it is written, and the tail tells the caller.
         """
         ...
 
