@@ -307,16 +307,26 @@ class Rig:
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="wr-", ignore_cleanup_errors=True)))
         self.session = await self._stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         self.sink = await self._stack.enter_async_context(Sink())
-        self._names = itertools.count()
+        self._workers: list[Worker] = []
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with anyio.CancelScope(shield=True):  # each step is bounded
+            await self._tell()
             await self._stack.aclose()
+
+    async def _tell(self) -> None:
+        """What the workers were doing at the end; pytest shows it where a test failed."""
+        for worker in self._workers:
+            if worker.is_alive:
+                print(orjson.dumps((await worker.get("/status"))[1]).decode())
+            if worker.log.exists():
+                print(*worker.lines()[-20:], sep="\n")
 
     def worker(self, toml: str, **settings: str) -> Worker:
         """Not started yet. Settings without `WORKER_`."""
-        worker = Worker(self.directory / f"w{next(self._names)}", toml, self.session, settings)
+        worker = Worker(self.directory / f"w{len(self._workers)}", toml, self.session, settings)
+        self._workers.append(worker)
         self._stack.push_async_callback(worker.kill)
         return worker
 

@@ -127,6 +127,8 @@ NO_HTTP = [
     HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nhello\r\n0\r\n\r\n",
     HEAD + b"X-Long: " + b"a" * 100_000 + b"\r\n\r\n",
     HEAD + b"X-Bad\0: 1\r\n\r\n",
+    HEAD + b"Authorization: Bearer hush-hush\0\r\n\r\n",
+    HEAD + b"Authorization: " + b"hush-hush" * 10_000 + b"\r\n\r\n",
 ]
 BODIES_UNFINISHED = [
     HEAD + b"Content-Length: 1000\r\n\r\nonly this",
@@ -166,5 +168,6 @@ async def test_whatever_comes_in_the_good_events_go_on_and_nothing_is_a_500(rig:
     assert {a[9:12] for a in answers} <= {b"408", b"400", b"503"}
     assert {400, 401, 404, 413} <= statuses.keys()
     assert faults == []
+    assert "hush-hush" not in worker.log.read_text()
     assert (await worker.get("/readyz"))[0] == 200
     assert (await worker.stop())[0] == 0

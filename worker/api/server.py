@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
 import anyio
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from worker.api.errors import error
 from worker.domain.errors import ConfigurationError
@@ -48,6 +51,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_protocol_log(),
         handler_cancellation=False,
         keepalive_timeout=IDLE_CONNECTION_S,
         lingering_time=LINGER_S,
@@ -76,6 +80,26 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server
         return await asyncio.get_running_loop().create_server(accept, host, port, backlog=LISTEN_BACKLOG)
     except OSError as exc:
         raise ConfigurationError([_why_not(exc, host, port)]) from exc
+
+
+class _WithoutQuotes(logging.Filter):
+    """aiohttp quotes what it could not read, secrets in headers included, as errors of ours: what stays is the fault and its line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fault = record.exc_info[1] if record.exc_info else None
+        if isinstance(fault, (HttpProcessingError, web.RequestPayloadError, ConnectionError)):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        place = traceback.extract_tb(fault.__traceback__)[-1:] if fault is not None else []
+        record.msg = "request_not_read: " + " at ".join([type(fault).__name__, *(f"{Path(at.filename).name}:{at.lineno}" for at in place)])
+        record.args = record.exc_info = record.exc_text = None
+        return True
+
+
+def _protocol_log() -> logging.Logger:
+    """What aiohttp itself has to say of a connection."""
+    protocol_log = logging.getLogger("worker.http.protocol")
+    protocol_log.filters = [_WithoutQuotes()]
+    return protocol_log
 
 
 class _TooMany(asyncio.Protocol):

@@ -82,7 +82,7 @@ async def _body(request: web.Request, max_body_bytes: int) -> bytes | Reply:
         return _too_large(max_body_bytes)
     except TimeoutError:
         return reply.too_slow()
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         return reply.malformed("body", "was cut off or its encoding is broken")
 
 
