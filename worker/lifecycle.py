@@ -250,7 +250,7 @@ def calm_collector() -> None:
     """Once everything is built: the cycle collector leaves what is there alone and looks at young objects in larger portions.
 
     An attempt's objects live for milliseconds and hold hardly a cycle. With Python's own threshold of 700 they are promoted before they
-    die, and old generations are walked for nothing: two fifths of the CPU of a busy worker (docs/performance.md).
+    die, and old generations are walked for nothing: more than a quarter of the CPU of a busy worker (docs/performance.md).
     """
     gc.collect()
     gc.freeze()
