@@ -153,6 +153,20 @@ async def test_a_lease_found_again_before_it_ran_out_is_trusted_no_longer_than_t
                 assert lease.ends_at_s >= now_s(), "the worker believes in a lease that the store has ended"
 
 
+async def test_a_lane_that_met_a_lease_about_to_be_renewed_goes_on_by_itself() -> None:
+    async with rig(shards=1, instances=1) as it:
+        a = await it.owning()
+        [tenure] = a.engine.registry.active()
+        it.answer("crm", Answers(after_s=0.03))
+        await it.push(a, 2)
+        await pass_time(0.01)
+        valid_until_s, tenure.valid_until_s = tenure.valid_until_s, now_s()
+        await pass_time(0.03)
+        assert sum(it.deliveries("crm").values()) == 1, "answered while the lease was in doubt, so that the lane found no next"
+        tenure.valid_until_s = valid_until_s
+        await it.all_delivered(within_s=1)
+
+
 async def test_a_reader_that_hangs_loses_the_lease_and_another_worker_takes_over() -> None:
     async with rig() as it:
         a = await it.owning()

@@ -116,6 +116,9 @@ class Pipeline:
         except CorruptRecord as exc:
             self._bury_unreadable(tenure, position, data, str(exc))
             return
+        except Exception as exc:  # noqa: BLE001 -- a fault of ours with this one event must not end the shard's reader (design 3)
+            self._bury_unreadable(tenure, position, data, f"not routed: {place_of(exc)}")
+            return
         wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
         left = tenure.completion.begin(position, record.tenant_id, len(data), [w.id for w in wanted])
         self._observer.read(record, routed=len(wanted))
@@ -131,13 +134,23 @@ class Pipeline:
     def resume(self, tenure: Tenure, claimed: Claimed) -> None:
         """A claimed delivery: attempted now, or handed back where the world has changed since it was asked for."""
         now_s = self._clocks.monotonic_s()
-        event = BufferedEvent(tenure, claimed.position, decode(claimed.record), len(claimed.record), now_s)
+        try:
+            record, unreadable = decode(claimed.record), None
+        except CorruptRecord as exc:
+            record, unreadable = sealed(claimed.record, claimed.event_key), str(exc)
+        event = BufferedEvent(tenure, claimed.position, record, len(claimed.record), now_s)
         delivery = Delivery(event, claimed.webhook_id, claimed.delivery_id)
         delivery.attempts = claimed.attempts
         delivery.claim = claimed.claim
         delivery.parked_for_s = claimed.parked_for_s
         self._buffer.hold(delivery)
-        webhook = self._catalog.webhooks.get(claimed.webhook_id)
+        if unreadable is None:
+            self._admit_retry(delivery, now_s)
+        else:
+            self._settling.dead(delivery, DeadReason.INTERNAL_ERROR, error=unreadable, attempted=False)
+
+    def _admit_retry(self, delivery: Delivery, now_s: float) -> None:
+        webhook = self._catalog.webhooks.get(delivery.webhook_id)
         if webhook is None:
             self._settling.dead(delivery, DeadReason.WEBHOOK_DELETED, error="the webhook is not declared any more", attempted=False)
         elif webhook.id in self.disabled:
@@ -152,7 +165,8 @@ class Pipeline:
     def _bury_unreadable(self, tenure: Tenure, position: Position, data: bytes, why: str) -> None:
         """A record that cannot be opened belongs to no webhook we can know: one dead letter, its bytes kept."""
         nobody = WebhookId("-")
-        tenure.completion.begin(position, TenantId("-"), len(data), [nobody])
+        if not tenure.completion.begin(position, TenantId("-"), len(data), [nobody]):
+            return  # an earlier owner has buried it
         record = sealed(data, EventKey(f"unreadable:{tenure.shard}:{position}"))
         event = BufferedEvent(tenure, position, record, len(data), self._clocks.monotonic_s())
         delivery = Delivery(event, nobody, delivery_id(EventKey(event.record.event_key), nobody))
@@ -166,7 +180,10 @@ class Pipeline:
         webhook = self._catalog.webhooks.get(lane.webhook_id)
         while lane.waiting:
             delivery = lane.waiting[0]
-            if self.is_closing or not delivery.event.tenure.may_write(now_s):
+            if self.is_closing:
+                return
+            if not delivery.event.tenure.may_write(now_s):
+                self._queue_up(lane)  # renewed or suspended within moments; nobody else would come back for this lane
                 return
             if webhook is None or webhook.id in self.disabled:
                 why = "the webhook is not declared any more" if webhook is None else self.disabled[webhook.id].why
@@ -184,10 +201,14 @@ class Pipeline:
 
     def _wait(self, lane: Lane, now_s: float) -> None:
         """A lane whose own slots are busy is woken by them; one that waits for somebody else's queues up."""
-        if lane.in_flight == 0 and not lane.is_hungry:
+        if lane.in_flight == 0:
+            self._queue_up(lane)
+        lane.asked_again_s = now_s + ASK_AGAIN_S
+
+    def _queue_up(self, lane: Lane) -> None:
+        if not lane.is_hungry:
             lane.is_hungry = True
             self._hungry.append(lane)
-        lane.asked_again_s = now_s + ASK_AGAIN_S
 
     def serve_hungry(self, tries: int = TRIES_PER_FREED_SLOT) -> None:
         """Gives lanes that wait for a slot of somebody else their turn, in the order they came."""
@@ -216,20 +237,27 @@ class Pipeline:
 
     async def _attempt(self, attempt: Attempt) -> None:
         """One POST under its deadline. Ends in `_finish`, whatever happens."""
+        stage = Stage.QUEUE
         try:
             wall_s = self._clocks.wall_s()
             if attempt.delivery.event.size <= OFF_LOOP_BYTES:
                 request = self._request(attempt, wall_s)
             else:
                 request = await anyio.to_thread.run_sync(self._request, attempt, wall_s)
+            stage = Stage.SEND
             result = await self._transport.deliver(request, self._on_loop_clock(attempt.deadline))
         except asyncio.CancelledError:
             self._abandon(attempt)
             raise
-        except Exception as exc:  # a fault of ours with this one event must not end the lane (design 3)
-            log.exception("attempt_failed_inside", webhook=attempt.webhook.id, event_key=attempt.delivery.event.record.event_key)
-            result = Failure(stage=Stage.QUEUE, cause=Cause.INTERNAL, detail=type(exc).__name__)
+        except Exception as exc:  # noqa: BLE001 -- a fault of ours with this one event must not end the lane (design 3)
+            result = Failure(stage=stage, cause=Cause.INTERNAL, detail=place_of(exc))
+            self._report_fault(attempt, result)
         self._finish(attempt, result)
+
+    def _report_fault(self, attempt: Attempt, result: Failure) -> None:
+        log.error(
+            "attempt_failed_inside", cause=result.detail, webhook=attempt.webhook.id, event_key=attempt.delivery.event.record.event_key
+        )
 
     def _on_loop_clock(self, deadline: Deadline) -> Deadline:
         """The same instant on the loop's clock: ours counts a suspended machine, the loop's does not."""
@@ -373,3 +401,12 @@ def describe(result: Answer | Failure) -> str:
     if isinstance(result, Answer):
         return f"HTTP {result.status}"
     return f"{result.cause} at {result.stage}" + (f": {result.detail}" if result.detail else "")
+
+
+def place_of(fault: BaseException) -> str:
+    """Type and line; never the message, which may quote the payload."""
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
+    return type(fault).__name__ + place
