@@ -47,3 +47,12 @@ class ConfigurationError(WorkerError):
 
 class DependencyUnreachable(WorkerError):
     """Raised when a dependency stayed away for longer than the start may wait."""
+
+
+def place_of(fault: BaseException) -> str:
+    """Type and line; never the message, which may quote the payload."""
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
+    return type(fault).__name__ + place

@@ -28,7 +28,7 @@ import structlog
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog, Webhook
 from worker.domain.deadline import Deadline
-from worker.domain.errors import CorruptRecord
+from worker.domain.errors import CorruptRecord, place_of
 from worker.domain.ids import EventKey, Position, TenantId, WebhookId, delivery_id
 from worker.domain.record import decode, sealed
 from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer, Lane
@@ -113,11 +113,8 @@ class Pipeline:
         try:
             record = decode(data)
             webhooks = self._router.routes(record)
-        except CorruptRecord as exc:
-            self._bury_unreadable(tenure, position, data, str(exc))
-            return
         except Exception as exc:  # noqa: BLE001 -- a fault of ours with this one event must not end the shard's reader (design 3)
-            self._bury_unreadable(tenure, position, data, f"not routed: {place_of(exc)}")
+            self._bury_unreadable(tenure, position, data, str(exc) if isinstance(exc, CorruptRecord) else f"not routed: {place_of(exc)}")
             return
         wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
         left = tenure.completion.begin(position, record.tenant_id, len(data), [w.id for w in wanted])
@@ -401,12 +398,3 @@ def describe(result: Answer | Failure) -> str:
     if isinstance(result, Answer):
         return f"HTTP {result.status}"
     return f"{result.cause} at {result.stage}" + (f": {result.detail}" if result.detail else "")
-
-
-def place_of(fault: BaseException) -> str:
-    """Type and line; never the message, which may quote the payload."""
-    trace = fault.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
-    return type(fault).__name__ + place

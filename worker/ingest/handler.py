@@ -14,7 +14,7 @@ import anyio.to_thread
 import structlog
 
 from worker.domain.catalog import Instance
-from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable
+from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable, place_of
 from worker.domain.ids import InstanceId
 from worker.gateways import cloud_api
 from worker.gateways.port import Gateway, Push
@@ -172,19 +172,10 @@ class Ingest:
         """Once for each kind of fault: a gateway that sends the same again a million times must not fill the log."""
         if fault is None or len(self._faults_logged) >= MAX_FAULTS_LOGGED:
             return
-        kind = (gateway, _where(fault))
+        kind = (gateway, place_of(fault))
         if kind not in self._faults_logged:
             self._faults_logged.add(kind)
             log.error("gateway_module_failed", gateway=gateway, cause=kind[1], next_step="report it; the events are kept whole")
-
-
-def _where(fault: Exception) -> str:
-    """Type and line; never the message, which may quote the payload."""
-    trace = fault.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
-    return type(fault).__name__ + place
 
 
 def _closing(answer: Reply) -> Reply:

@@ -1,0 +1,90 @@
+"""The ledger balances whatever happens between the signal and the release, and every figure in it is a count."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.client_registry.tenure import Tenure
+from worker.domain.ids import OwnerId, Position, Shard, TenantId, Token, WebhookId
+from worker.drain_report import Departure, Leavings, PhaseTime, ShardAccount, balances, drain_report, ledger
+from worker.journal.completion import Completion
+from worker.journal.port import Done, Progress
+
+HOOK, ACME = WebhookId("crm"), TenantId("acme")
+FATES = st.sampled_from(["delivered", "parked", "dead", "waits", "unrouted", "known"])
+
+
+def tenure(done: frozenset[Done] = frozenset()) -> Tenure:
+    progress = Progress(prefix=Position(1), done=done, tail=Position(1))
+    return Tenure(Shard(2), Token(9), Completion(Shard(2), progress), granted_at_s=0.0, valid_until_s=10.0)
+
+
+def meet(completion: Completion, position: int, fate: str) -> None:
+    completion.begin(Position(position), ACME, 10, [] if fate == "unrouted" else [HOOK])
+    if fate == "delivered":
+        completion.finish(Position(position), HOOK)
+    elif fate in {"parked", "dead"}:
+        completion.relieve(Position(position), HOOK, dead=fate == "dead")
+
+
+@given(st.lists(FATES), st.lists(FATES), st.integers(0, 5), st.integers(0, 5), st.integers(0, 3))
+def test_the_ledger_balances(before: list[str], during: list[str], unread: int, appended: int, gap: int) -> None:
+    """`unread`: in the journal at the signal and not read; `appended` after it; `gap`: positions after the signal that hold nothing."""
+    unread = 0 if gap else unread
+    fates = [*before, *during]
+    shift = [0] * len(before) + [gap] * len(during)
+    places = [n + 1 + extra for n, extra in enumerate(shift)]
+    known = frozenset(Done(Position(place), None) for place, fate in zip(places, fates, strict=True) if fate == "known")
+    it = tenure(known)
+    for place, fate in list(zip(places, fates, strict=True))[: len(before)]:
+        meet(it.completion, place, fate)
+    account = ShardAccount.opened(it, Position(it.completion.cursor + unread))
+    for place, fate in list(zip(places, fates, strict=True))[len(before) :]:
+        meet(it.completion, place, fate)
+    account.close(it, Position(max(account.tail_at_signal, it.completion.cursor) + appended))
+    sums = ledger([account])
+    assert balances(sums)
+    assert account.is_closed
+    assert {name: count for name, count in sums.items() if count < 0} == {}
+
+
+def test_a_tail_that_is_behind_the_reader_is_taken_from_the_reader() -> None:
+    it = tenure()
+    account = ShardAccount.opened(it, Position(1))
+    meet(it.completion, 1, "delivered")
+    account.close(it, Position(1))
+    assert ledger([account]) == {"pending_at_signal": 0, "appended": 1, "completed": 1, "parked": 0, "dead": 0, "in_journal": 0}
+
+
+def test_a_sum_that_does_not_add_up_is_said_not_to_balance() -> None:
+    it = tenure()
+    account = ShardAccount.opened(it, Position(4))
+    account.close(it, Position(4))
+    account.tally.completed += 1
+    assert not balances(ledger([account]))
+
+
+def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
+    it = tenure()
+    account = ShardAccount.opened(it, Position(3))
+    account.close(it, Position(3))
+    account.released_to, account.is_released, account.held_after_signal_ms = OwnerId("b"), True, 12
+    report = drain_report(
+        Departure(reason="deployment", signal="SIGTERM", signals_seen=1, family="f", revision=3, successor=OwnerId("b"), budget_s=110),
+        Leavings(
+            phases=[PhaseTime(name="drain", ms=5, cut=False)],
+            accounts=[account],
+            at_signal={"buffered": 0},
+            during={"accepted": 0},
+            spilled={"events": 0, "webhooks": 0, "unconfirmed": 0},
+            stuck=[],
+            loop_lag_max_ms=1,
+        ),
+        exit_code=0,
+    )
+    asked = "reason reason_source signal signals_seen task_arn family revision successor budget_s phases at_signal during spilled receipts"
+    asked += " shards stuck loop_lag_max_ms undurable_ids ledger exit_code"
+    assert [name for name in report if name in asked.split()] == asked.split()
+    assert report["shards"] == [{"shard": 2, "token": 9, "released_to": "b", "released": True, "held_after_signal_ms": 12}]
+    assert report["balances"] is True
