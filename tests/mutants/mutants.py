@@ -1,0 +1,113 @@
+"""Rules broken by hand, one at a time: each is an order or a guard that somebody might swap in good faith, and the tests that notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """`old` stands exactly once in `file`; with `new` in its place each of `killers` must fail by an assertion."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    killers: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        name="teardown before drain",
+        file="worker/shutdown.py",
+        old="            await self._drain()\n",
+        new="            self._rooms.shut_door()\n            await self._drain()\n",
+        killers=("tests/component/test_drain.py::test_what_is_pushed_during_a_drain_is_journalled_and_delivered_by_the_next",),
+    ),
+    Mutant(
+        name="release before spill",
+        file="worker/shutdown.py",
+        old="""        drained = await self._empty(self.quiesce(tenure))
+        self._drained[tenure.shard] = drained
+        await self._give_up(tenure, self.close_sockets(drained))
+""",
+        new="""        drained = self._drained[tenure.shard] = Drained(after=self.quiesce(tenure), seal=SEAL)
+        await self._give_up(tenure, self.close_sockets(drained))
+        await self._empty(drained.after)
+""",
+        killers=("tests/component/test_drain.py::test_while_one_shard_is_handed_over_none_of_its_waiting_deliveries_starts",),
+    ),
+    Mutant(
+        name="acknowledge before append",
+        file="worker/ingest/handler.py",
+        old="            appended = await self._writer.append_each(items)\n",
+        new="            return reply.accepted(module.ACCEPTED_STATUS, len(items), 0)\n"
+        "            appended = await self._writer.append_each(items)\n",
+        killers=("tests/component/test_ingest.py::test_nobody_is_told_received_before_the_append_has_answered",),
+    ),
+    Mutant(
+        name="settle with the expired deadline",
+        file="worker/event_integration/pipeline.py",
+        old="""        else:
+            self.settle(delivery, outcome, error)
+""",
+        new="""        elif not attempt.deadline.has_passed(now_s):
+            self.settle(delivery, outcome, error)
+""",
+        killers=("tests/component/test_way_of_an_event.py::test_a_suspect_without_a_place_is_parked_and_no_attempt_counted",),
+    ),
+    Mutant(
+        name="park counted as an attempt",
+        file="worker/event_integration/settling.py",
+        old="        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead), self._after_park)\n",
+        new="        delivery.attempts += error is None\n"
+        "        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead), self._after_park)\n",
+        killers=("tests/component/test_way_of_an_event.py::test_a_suspect_without_a_place_is_parked_and_no_attempt_counted",),
+    ),
+    Mutant(
+        name="unfenced checkpoint",
+        file="worker/adapters/lua/checkpoint.lua",
+        old="if is_stale(KEYS[1], ARGV[1]) then\n  return STALE\nend\n",
+        new="",
+        killers=("tests/contract/test_checkpoints_contract.py::test_a_superseded_owner_may_neither_load_save_nor_trim[redis]",),
+    ),
+    Mutant(
+        name="unfenced checkpoint of the twin",
+        file="worker/adapters/memory_journal.py",
+        old="        state.guard(checkpoint.token)\n",
+        new="",
+        killers=("tests/contract/test_checkpoints_contract.py::test_a_superseded_owner_may_neither_load_save_nor_trim[twin]",),
+    ),
+    Mutant(
+        name="remember before append",
+        file="worker/adapters/lua/append.lua",
+        old="""  redis.call('XADD', KEYS[2], number_text(first) .. '-' .. number_text(position - first), unpack(fields))
+  if #to_remember > 0 then
+    redis.call('HSET', slot_key(slot), unpack(to_remember))
+  end
+""",
+        new="""  if #to_remember > 0 then
+    redis.call('HSET', slot_key(slot), unpack(to_remember))
+  end
+  redis.call('XADD', KEYS[2], number_text(first) .. '-' .. number_text(position - first), unpack(fields))
+""",
+        killers=("tests/contract/test_interrupted_scripts.py::test_an_event_is_remembered_only_after_it_was_appended",),
+    ),
+    Mutant(
+        name="a claim's attempts started while claims are written",
+        file="worker/event_integration/leaving.py",
+        old="        withdrawn = self._buffer.remove(tenure)\n        try:\n",
+        new="        withdrawn = []\n        try:\n",
+        killers=("tests/component/test_drain.py::test_while_one_shard_is_handed_over_none_of_its_waiting_deliveries_starts",),
+    ),
+    Mutant(
+        name="a repeated grant believed to be a fresh one",
+        file="worker/client_registry/registry.py",
+        old="        if shard not in await self._leases.renew({shard: grant.token}, self.identity.owner, ttl_s=self._renewal.ttl_s):\n"
+        "            return\n",
+        new="",
+        killers=(
+            "tests/component/test_lease_loss.py::test_a_lease_found_again_before_it_ran_out_is_trusted_no_longer_than_the_store_keeps_it",
+        ),
+    ),
+)
