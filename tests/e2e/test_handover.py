@@ -62,7 +62,7 @@ async def journals_of(url: str) -> AsyncIterator[Journals]:
 async def test_an_owner_frozen_beyond_its_lease_writes_nothing_more_and_nothing_is_lost(rig: Rig) -> None:
     """It is frozen with attempts under way that fail: what it wants to write first, when it goes on, is an outcome under its old token."""
     server = await rig.redis()
-    hooks = [Hook("all", rig.sink.url("all")), Hook("late", rig.sink.url("late", "fail-700"), deadline_s=5)]
+    hooks = [Hook("all", rig.sink.url("all")), Hook("late", rig.sink.url("late", "fail-700"), deadline_s=1.5)]
     toml = declared(hooks, INSTANCES)
     workers = [rig.worker(toml, REDIS__URL=server.url, REGISTRY__LEASE_TTL_S=str(LEASE_TTL_S)) for _ in range(2)]
     for worker in workers:
@@ -166,7 +166,7 @@ async def test_a_drain_with_an_endpoint_that_hangs_hands_over_in_moments(rig: Ri
     gateway = rig.gateway(*workers)
     seen = Handovers()
     async with pushing(gateway, per_s=100, instances=INSTANCES):
-        for _ in range(scaled(3, 50)):
+        for _ in range(scaled(2, 50)):
             await hand_over_once(rig, gateway, workers, seen)
     await everything_arrives(rig, gateway, hooks, scaled(60, 180))
     ratio = percentile(seen.handing, 0.99) / percentile(seen.quiet, 0.99)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(scaled(150, 3600))]
 WEBHOOKS, HANGING, FAILING = scaled(60, 300), scaled(12, 60), scaled(6, 30)
 MAX_IN_FLIGHT = scaled(20, 100)
 PER_S = scaled(120, 500)
-SLICE_S = scaled(4, 30)
+SLICE_S = scaled(3, 30)
 PAIRS = scaled(2, 4)
 WARM_S = 1.0
 BUDGET_S = 25
@@ -25,7 +25,7 @@ BUDGET_S = 25
 def webhooks(rig: Rig) -> list[Hook]:
     """Each with an instance of its own, so that an event goes to one webhook; the bad ones first."""
     modes = ["hang"] * HANGING + ["500"] * FAILING + ["ok"] * (WEBHOOKS - HANGING - FAILING)
-    return [Hook(f"h{n}", rig.sink.url(f"h{n}", mode), (f"i{n}",), deadline_s=10) for n, mode in enumerate(modes)]
+    return [Hook(f"h{n}", rig.sink.url(f"h{n}", mode), (f"i{n}",), deadline_s=scaled(3, 10)) for n, mode in enumerate(modes)]
 
 
 async def latencies(rig: Rig, gateway: Gateway, instances: list[str], healthy: list[Hook]) -> list[float]:

@@ -68,7 +68,9 @@ async def test_a_killed_worker_leaves_no_server_and_the_next_one_serves_at_once(
     ready_s = await worker.start()
     await gateway.push_many(50)
     served_s = await until(lambda: set(gateway.accepted) <= rig.sink.got("crm"), 10, "the new worker serves all shards")
-    assert len(await worker.shards()) == 16
+    with anyio.fail_after(10):
+        while len(await worker.shards()) < 16:  # noqa: ASYNC110 - another process's state
+            await anyio.sleep(0.01)
     state("start after sigkill", server_gone_s=gone_s, ready_s=ready_s, served_s=served_s)
 
 
