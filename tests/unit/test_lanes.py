@@ -99,6 +99,77 @@ def test_remove_takes_one_tenures_deliveries_and_leaves_the_others_in_their_orde
     assert it.waiting == 3
 
 
+def filled(it: EventBuffer, hook: WebhookId, count: int, *, owner: Tenure, first: int = 1) -> None:
+    for position in range(first, first + count):
+        it.put(delivery(event(owner, position), hook))
+
+
+def test_a_lane_that_completes_nothing_spills_all_it_holds_once_the_buffer_is_more_than_half_full() -> None:
+    it, owner = buffer(), tenure()
+    filled(it, HOOKS[0], 10, owner=owner)
+    lane = it.lane(HOOKS[0])
+    assert it.excess(lane, 3.0) == 0, "not half full"
+    filled(it, HOOKS[0], 20, owner=owner, first=11)
+    assert it.is_half_full(3.0)
+    assert it.excess(lane, 3.0) == 30
+    assert it.spilling(3.0) == [lane]
+
+
+def test_who_has_just_got_a_backlog_is_not_judged_yet() -> None:
+    it = buffer()
+    filled(it, HOOKS[0], 30, owner=tenure())
+    assert it.excess(it.lane(HOOKS[0]), 0.01) == 0
+    assert it.spilling(0.01) == []
+
+
+def test_a_lane_keeps_what_it_completed_lately_and_spills_beyond_it() -> None:
+    it = buffer()
+    filled(it, HOOKS[0], 60, owner=tenure())
+    lane = it.lane(HOOKS[0])
+    for _ in range(20):
+        it.note_completed(lane, 3.5)
+    assert it.excess(lane, 4.0) == 40
+    assert it.excess(lane, 9.0) == 60, "long ago is not lately"
+
+
+def test_an_empty_lane_has_nothing_in_excess() -> None:
+    it = buffer()
+    filled(it, HOOKS[0], 60, owner=tenure())
+    assert it.excess(it.lane(HOOKS[1]), 10.0) == 0
+
+
+def test_the_reader_may_fill_two_seconds_of_pace_between_a_quarter_and_all() -> None:
+    it = buffer()
+    assert (it.target(1.0), it.room(1.0)) == (25, 25)
+    lane = it.lane(HOOKS[0])
+    for _ in range(100):
+        it.note_completed(lane, 1.0)
+    assert it.target(1.5) == 50
+    for _ in range(1_000):
+        it.note_completed(lane, 1.0)
+    assert it.target(1.5) == 100
+    filled(it, HOOKS[0], 120, owner=tenure())
+    assert (it.room(1.5), it.free_deliveries) == (0, 0)
+
+
+def test_bytes_fill_the_buffer_too() -> None:
+    it = buffer()
+    it.put(delivery(event(tenure(), 1, size=6_000), HOOKS[0]))
+    assert it.is_half_full(0.0)
+    assert it.free_bytes == 4_000
+    it.put(delivery(event(tenure(), 2, size=6_000), HOOKS[0]))
+    assert it.free_bytes == 0
+
+
+def test_what_it_shows_is_what_it_holds() -> None:
+    it = buffer()
+    filled(it, HOOKS[0], 3, owner=tenure())
+    it.take(it.lane(HOOKS[0]))
+    shown = it.statistics()
+    assert (shown["events"], shown["deliveries"], shown["waiting"], shown["bytes"], shown["lanes"]) == (3, 3, 2, 30, 1)
+    assert "events=3" in repr(it)
+
+
 class Counting(RuleBasedStateMachine):
     """Lists of what is where are the truth."""
 
