@@ -21,7 +21,7 @@ from pathlib import Path
 import anyio
 import structlog
 
-from worker.adapters.clock import rfc3339, utc_now
+from worker.adapters.clock import rfc3339, utc_now, wall_s
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
 from worker.adapters.redis_store import RedisStore
@@ -279,13 +279,13 @@ def _identity(*, sole: bool) -> Identity:
 
 
 def _world() -> World:
-    chance = random.SystemRandom()
+    chance = random.Random(secrets.token_bytes(16))  # noqa: S311 -- jitter: its seed differs by process, nothing else is asked of it
 
     def new_key() -> EventKey:
         return fresh_key(int(utc_now().timestamp() * 1000), secrets.token_bytes(10))
 
     return World(
-        clocks=Clocks(monotonic_s=monotonic_s, wall_s=lambda: utc_now().timestamp(), unit_random=chance.random),
+        clocks=Clocks(monotonic_s=monotonic_s, wall_s=wall_s, unit_random=chance.random),
         stamps=Stamps(received_at=lambda: rfc3339(utc_now()), fresh_key=new_key),
     )
 

@@ -129,7 +129,7 @@ class Engine:
             hooks=SettlingHooks(stale=self._stale, parked=self._parked, dead=self._dead),
         )
         self.under_way = UnderWay()
-        rates = ReleaseRates()
+        rates = ReleaseRates(clock())
         self.standing = Standing(store.webhook_states, disable_after_s=settings.disable_after_s)
         self.pipeline = Pipeline(
             Parts(
@@ -142,7 +142,6 @@ class Engine:
                 policy=settings.retry,
                 clocks=world.clocks,
                 observer=Observer(self.metrics, world.clocks.wall_s() - clock()),
-                rates=rates,
                 standing=self.standing,
             )
         )

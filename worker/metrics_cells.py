@@ -43,6 +43,21 @@ class Spread:
     total: float = 0.0
 
 
+class Cell:
+    """One cell of a histogram, held on to by whoever records into it often: no look-up, no label."""
+
+    __slots__ = ("_bounds", "_spread")
+
+    def __init__(self, bounds: tuple[float, ...], spread: Spread) -> None:
+        self._bounds = bounds
+        self._spread = spread
+
+    def record(self, value: float) -> None:
+        spread = self._spread
+        spread.counts[bisect_left(self._bounds, value)] += 1
+        spread.total += value
+
+
 class _Labelled:
     """What counters and histograms share: the admission of label values."""
 
@@ -104,6 +119,11 @@ class Histogram(_Labelled):
             cell = self._new_cell(values)
         cell.counts[bisect_left(self.bounds, value)] += 1
         cell.total += value
+
+    def cell(self, *values: str) -> Cell:
+        """The cell of these label values, to be kept by the caller."""
+        found = self.cells.get(values)
+        return Cell(self.bounds, self._new_cell(values) if found is None else found)
 
     def _new_cell(self, values: LabelValues) -> Spread:
         return self.cells.setdefault(self._admitted(values), Spread([0] * (len(self.bounds) + 1)))

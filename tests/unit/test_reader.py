@@ -59,7 +59,7 @@ class Hoarding:
         self._buffer = buffer
         self._record: Record = decode(RECORD)
 
-    def take_in(self, tenure: Tenure, position: Position, data: bytes) -> None:
+    def take_in(self, tenure: Tenure, position: Position, data: bytes, now_s: float) -> None:
         tenure.completion.begin(position, TenantId("t"), len(data), [WebhookId("w")])
         event = BufferedEvent(tenure, position, self._record, len(data), 0.0)
         self._buffer.put(Delivery(event, WebhookId("w"), DeliveryId(f"{tenure.shard}:{position}")))

@@ -6,6 +6,7 @@ Ages, validity and deadlines run on `monotonic_s`; the wall clock is for people:
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 from worker.lifecycle import monotonic_s
@@ -21,3 +22,8 @@ def utc_now() -> datetime:
 def rfc3339(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, as in the envelope: `2026-11-22T07:45:38.300Z`. Pure."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def wall_s() -> float:
+    """Seconds since the epoch, as stamped on requests. It may jump; it decides nothing."""
+    return time.time()

@@ -68,7 +68,7 @@ class Record:
         self._raw_start = self._header_end + content_type_bytes
         if len(data) < self._raw_start:
             raise ValueError("cut off")
-        envelope = self.envelope
+        envelope = orjson.loads(data[_PREFIX.size : self._header_end])
         self.event_key: EventKey = envelope["event_key"]
         self.tenant_id: TenantId = envelope["tenant_id"]
         self.instance_id: InstanceId = envelope["instance_id"]

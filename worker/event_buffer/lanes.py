@@ -60,8 +60,9 @@ class Pace:
         self._second = 0
 
     def count(self, now_s: float) -> None:
-        self._turn(int(now_s))
-        self._counts[self._second % len(self._counts)] += 1
+        if now_s >= self._second + 1:
+            self._turn(int(now_s))
+        self._counts[self._second % (PACE_WINDOW_S + 1)] += 1
 
     def total(self, now_s: float) -> int:
         self._turn(int(now_s))
@@ -76,7 +77,7 @@ class Pace:
 class Lane:
     """One webhook's waiting deliveries, oldest first, and its pace."""
 
-    __slots__ = ("asked_again_s", "backlogged_since_s", "in_flight", "is_hungry", "pace", "waiting", "webhook_id")
+    __slots__ = ("asked_again_s", "backlogged_since_s", "in_flight", "is_hungry", "pace", "routed_ever", "waiting", "webhook_id")
 
     def __init__(self, webhook_id: WebhookId) -> None:
         self.webhook_id = webhook_id
@@ -87,6 +88,7 @@ class Lane:
         self.asked_again_s = 0.0
         """It was told to wait: what joins it before this instant waits too, unasked."""
         self.pace = Pace()
+        self.routed_ever = 0
         self.backlogged_since_s = 0.0
         """When `waiting` was last empty."""
 
@@ -164,6 +166,7 @@ class EventBuffer:
         """Holds the delivery at the end of its webhook's lane."""
         self.hold(delivery)
         lane = self.lane(delivery.webhook_id)
+        lane.routed_ever += 1
         if not lane.waiting:
             lane.backlogged_since_s = delivery.event.read_at_s
         lane.waiting.append(delivery)

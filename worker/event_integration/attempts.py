@@ -39,6 +39,7 @@ class UnderWay:
     def __init__(self) -> None:
         self._attempts: dict[Delivery, Attempt] = {}
         self._one_ended = asyncio.Event()
+        self._is_awaited = False
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -51,7 +52,9 @@ class UnderWay:
 
     def remove(self, attempt: Attempt) -> None:
         del self._attempts[attempt.delivery]
-        self._one_ended.set()
+        if self._is_awaited:
+            self._is_awaited = False
+            self._one_ended.set()
 
     def of(self, tenure: Tenure) -> list[Attempt]:
         """A tenure's attempts that still count against its journal."""
@@ -60,6 +63,7 @@ class UnderWay:
     async def wait_for_one(self, within_s: float) -> None:
         """Until an attempt ends, at most `within_s`."""
         self._one_ended.clear()
+        self._is_awaited = True
         with anyio.move_on_after(within_s):
             await self._one_ended.wait()
 

@@ -109,6 +109,9 @@ class Bulkheads:
         """May one attempt start now? Reserves nothing."""
         self._now_s = now_s
         health = self._health_of(webhook)
+        if not health.counts_as_confined and not retry:  # nearly always: the same answer as below, at half the cost
+            limit = min(webhook.max_in_flight, health.limit)
+            return _START if health.in_flight < limit and self._slots.has_healthy_room() else _WAIT
         circuit = health.circuit
         if not circuit.is_closed:
             reopen_in_s = circuit.reopen_in_s(now_s)
@@ -133,7 +136,11 @@ class Bulkheads:
         health.used_s = now_s
         slot = Slot(health, now_s, retry=retry, probe=health.circuit.began())
         self._recent[slot] = None
-        self._count(health, attempts=1, retries=1 if retry else 0)
+        if retry or health.counts_as_confined:
+            self._count(health, attempts=1, retries=1 if retry else 0)
+        else:
+            health.in_flight += 1
+            self._slots.healthy += 1
         return slot
 
     def end(self, slot: Slot, result: SlotResult, now_s: float) -> None:
@@ -143,6 +150,12 @@ class Bulkheads:
         health = slot.health
         was_at_limit = health.in_flight >= health.limit
         self._recent.pop(slot, None)
+        if result is SlotResult.ANSWERED_OK and not (health.counts_as_confined or slot.is_slow or slot.is_retry):
+            health.in_flight -= 1
+            self._slots.healthy -= 1
+            health.answered(at_limit=was_at_limit)
+            health.circuit.answered(probe=slot.is_probe)
+            return
         self._count(health, attempts=-1, retries=-1 if slot.is_retry else 0)
         if slot.is_slow:
             health.slow -= 1
@@ -273,6 +286,10 @@ class _Share:
         if confined:
             return min(self.for_confined - self.confined, self.total - self.healthy - self.confined)
         return self.total - self.healthy - min(self.confined, self.for_confined)
+
+    def has_healthy_room(self) -> bool:
+        taken = min(self.for_confined, self.confined)
+        return self.total - self.healthy - taken > 0
 
     def add(self, count: int, *, confined: bool) -> None:
         if confined:

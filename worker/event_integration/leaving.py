@@ -98,7 +98,7 @@ class Leaving:
         return sum(attempt.delivery.claim is None for attempt in attempts)
 
     def _ask_for_claim(self, attempt: Attempt) -> None:
-        visible_in_s = attempt.deadline.left_s(self._clock()) + CLAIM_GRACE_S
+        visible_in_s = attempt.deadline.left_s(asyncio.get_running_loop().time()) + CLAIM_GRACE_S
         attempt.claiming = self._settling.park_as_claim(attempt.delivery, visible_in_s=visible_in_s)
         if attempt.claiming is not None:
             attempt.claiming.add_done_callback(partial(self._claim_answered, attempt))

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from worker.domain.catalog import Webhook
+from worker.domain.event import EventType
+from worker.domain.ids import WebhookId
 from worker.domain.record import Record
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.circuit import CircuitState
-from worker.event_integration.outcome import Delivered, Outcome, RetryAt
-from worker.event_integration.transport import Answer, Cause, Failure
+from worker.event_integration.outcome import Dead, Delivered, Outcome, RetryAt
+from worker.event_integration.transport import Answer, Cause, Failure, Stage
 from worker.metrics import Metrics
+from worker.metrics_cells import Cell, Spread
+
+_WORDS: dict[type[Outcome], str] = {Delivered: "delivered", RetryAt: "retry", Dead: "dead"}
+_NOWHERE = Cell((), Spread([0]))
+
+
+@dataclass(slots=True)
+class _Cells:
+    """What one kind of attempt records into."""
+
+    attempt: Cell
+    event: Cell
+    end_to_end: Cell
+    phases: dict[Stage, Cell] = field(default_factory=dict)
 
 
 class Observer:
@@ -22,27 +40,42 @@ class Observer:
         """`monotonic_offset_s`: wall clock minus monotonic clock at start, to age events by their `received_at`."""
         self._metrics = metrics
         self._offset_s = monotonic_offset_s
+        self._cells: dict[tuple[WebhookId, EventType, str], _Cells] = {}
 
-    def read(self, record: Record, *, routed: int) -> None:
-        """An event left the journal for the lanes; nobody wanting it completes it at once."""
-        if not routed:
-            self._metrics.event_integration_unrouted.add(record.tenant_id)
+    def unrouted(self, record: Record) -> None:
+        """An event that no webhook wants: complete at once."""
+        self._metrics.event_integration_unrouted.add(record.tenant_id)
 
     def attempted(self, attempt: Attempt, result: Answer | Failure, outcome: Outcome, now_s: float) -> None:
         """One attempt has its outcome."""
         webhook, event = attempt.webhook, attempt.delivery.event
-        word = "delivered" if isinstance(outcome, Delivered) else "retry" if isinstance(outcome, RetryAt) else "dead"
-        metrics = self._metrics
-        metrics.webhook_attempts.add(webhook.tenant_id, webhook.id, word)
-        metrics.webhook_attempt_duration.record(now_s - attempt.started_s, webhook.tenant_id, webhook.id, word)
-        metrics.event_integration_duration.record(now_s - event.read_at_s, webhook.tenant_id, event.record.type, word)
+        word = _WORDS[type(outcome)]
+        kind = (webhook.id, event.record.type, word)
+        cells = self._cells.get(kind) or self._cells_of(webhook, kind)
+        self._metrics.webhook_attempts.add(webhook.tenant_id, webhook.id, word)
+        cells.attempt.record(now_s - attempt.started_s)
+        cells.event.record(now_s - event.read_at_s)
         for phase, seconds in result.phases_s.items():
-            metrics.webhook_attempt_phase_duration.record(seconds, webhook.id, phase)
-        if isinstance(result, Failure) and result.cause is Cause.TIMEOUT:
-            metrics.event_integration_deadline_exceeded.add(webhook.tenant_id, result.stage)
+            (cells.phases.get(phase) or self._phase_of(cells, webhook, phase)).record(seconds)
         if word == "delivered":
             received_s = datetime.fromisoformat(event.record.received_at).timestamp()
-            metrics.event_integration_end_to_end.record(max(0.0, now_s + self._offset_s - received_s), webhook.tenant_id)
+            cells.end_to_end.record(max(0.0, now_s + self._offset_s - received_s))
+        elif isinstance(result, Failure) and result.cause is Cause.TIMEOUT:
+            self._metrics.event_integration_deadline_exceeded.add(webhook.tenant_id, result.stage)
+
+    def _cells_of(self, webhook: Webhook, kind: tuple[WebhookId, EventType, str]) -> _Cells:
+        """The cells that attempts of this kind record into; webhooks × types × outcomes, bounded by the catalog."""
+        metrics, (webhook_id, event_type, word) = self._metrics, kind
+        cells = self._cells[kind] = _Cells(
+            attempt=metrics.webhook_attempt_duration.cell(webhook.tenant_id, webhook_id, word),
+            event=metrics.event_integration_duration.cell(webhook.tenant_id, event_type, word),
+            end_to_end=metrics.event_integration_end_to_end.cell(webhook.tenant_id) if word == "delivered" else _NOWHERE,
+        )
+        return cells
+
+    def _phase_of(self, cells: _Cells, webhook: Webhook, phase: Stage) -> Cell:
+        cell = cells.phases[phase] = self._metrics.webhook_attempt_phase_duration.cell(webhook.id, phase)
+        return cell
 
     def abandoned(self, attempt: Attempt, now_s: float) -> None:
         """One attempt was cancelled before it had an outcome."""

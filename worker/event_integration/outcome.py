@@ -56,7 +56,7 @@ class Dead:
 
 Outcome = Delivered | RetryAt | Dead
 
-_DELIVERED = Delivered()
+DELIVERED = Delivered()
 
 
 def decide(
@@ -71,7 +71,7 @@ def decide(
         if result.cause is Cause.FORBIDDEN:
             return Dead(DeadReason.FORBIDDEN_DESTINATION)
     elif 200 <= result.status < 300:  # noqa: PLR2004 (2xx)
-        return _DELIVERED
+        return DELIVERED
     elif result.status == HTTPStatus.GONE:
         return Dead(DeadReason.WEBHOOK_DISABLED, disables_webhook=True)
     if attempts_made > len(policy.schedule_s):

@@ -35,8 +35,7 @@ from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer, Lane
 from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.bulkheads import Bulkheads, SlotResult, Verdict
 from worker.event_integration.observing import Observer
-from worker.event_integration.outcome import Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide
-from worker.event_integration.release import ReleaseRates
+from worker.event_integration.outcome import DELIVERED, Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide
 from worker.event_integration.request import PreparedWebhook
 from worker.event_integration.retry_queue import Claimed, DeadReason
 from worker.event_integration.routing import Router
@@ -76,7 +75,6 @@ class Parts:
     policy: RetryPolicy
     clocks: Clocks
     observer: Observer
-    rates: ReleaseRates
     standing: Standing
 
 
@@ -92,7 +90,6 @@ class Pipeline:
         self._policy = parts.policy
         self._clocks = parts.clocks
         self._observer = parts.observer
-        self._rates = parts.rates
         self._router = Router(parts.catalog)
         self._prepared: dict[WebhookId, PreparedWebhook] = {}
         self.under_way = parts.under_way
@@ -107,9 +104,8 @@ class Pipeline:
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def take_in(self, tenure: Tenure, position: Position, data: bytes) -> None:
+    def take_in(self, tenure: Tenure, position: Position, data: bytes, now_s: float) -> None:
         """An event from the journal: routed, and its deliveries put into their lanes. Never raises for what is in it."""
-        now_s = self._clocks.monotonic_s()
         try:
             record = decode(data)
             webhooks = self._router.routes(record)
@@ -118,12 +114,12 @@ class Pipeline:
             return
         wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
         left = tenure.completion.begin(position, record.tenant_id, len(data), [w.id for w in wanted])
-        self._observer.read(record, routed=len(wanted))
         if not left:
+            if not wanted:
+                self._observer.unrouted(record)
             return
         event = BufferedEvent(tenure, position, record, len(data), now_s)
         for webhook_id in left:
-            self._rates.count_routed(webhook_id, now_s)
             lane = self._buffer.put(Delivery(event, webhook_id, delivery_id(record.event_key, webhook_id)))
             if now_s >= lane.asked_again_s:
                 self._serve(lane, now_s)
@@ -155,7 +151,7 @@ class Pipeline:
         else:
             admission = self._bulkheads.admit(webhook, now_s, retry=True, firsts_wait=self._buffer.waiting > 0)
             if admission.verdict is Verdict.START and not self.is_closing:
-                self._start(delivery, webhook, now_s)
+                self._start(delivery, self._buffer.lane(webhook.id), webhook, now_s)
             else:
                 self._settling.hand_back(delivery, max(SUSPECT_PARK_S, admission.reopen_in_s))
 
@@ -189,7 +185,7 @@ class Pipeline:
                 continue
             admission = self._bulkheads.admit(webhook, now_s, retry=False, firsts_wait=False)
             if admission.verdict is Verdict.START and (self.accepts_suspects or not self._bulkheads.is_suspect(webhook.id)):
-                self._start(self._buffer.take(lane), webhook, now_s)
+                self._start(self._buffer.take(lane), lane, webhook, now_s)
             elif admission.verdict is Verdict.WAIT:
                 self._wait(lane, now_s)
                 return
@@ -221,14 +217,15 @@ class Pipeline:
         for lane in list(self._buffer.lanes()):
             self._serve(lane, now_s)
 
-    def _start(self, delivery: Delivery, webhook: Webhook, now_s: float) -> None:
+    def _start(self, delivery: Delivery, lane: Lane, webhook: Webhook, now_s: float) -> None:
         slot = self._bulkheads.begin(webhook, now_s, retry=delivery.claim is not None)
-        at_s = now_s + webhook.deadline_s
-        deadline = Deadline(name="webhook_attempt", at_s=at_s if self.cutoff_s is None else min(at_s, self.cutoff_s))
-        attempt = Attempt(delivery, webhook, slot, now_s, deadline)
+        patience_s = webhook.deadline_s if self.cutoff_s is None else min(webhook.deadline_s, max(0.0, self.cutoff_s - now_s))
+        loop = asyncio.get_running_loop()
+        # On the loop's clock: ours counts a suspended machine, the loop's does not, and the loop's is what the transport sweeps by.
+        attempt = Attempt(delivery, webhook, slot, now_s, Deadline("webhook_attempt", loop.time() + patience_s))
         self.under_way.add(attempt)
-        self._buffer.lane(webhook.id).in_flight += 1
-        attempt.task = asyncio.get_running_loop().create_task(self._attempt(attempt))
+        lane.in_flight += 1
+        attempt.task = loop.create_task(self._attempt(attempt))
 
     # -- attempts to outcomes --------------------------------------------------------------------------------------
 
@@ -242,7 +239,7 @@ class Pipeline:
             else:
                 request = await anyio.to_thread.run_sync(self._request, attempt, wall_s)
             stage = Stage.SEND
-            result = await self._transport.deliver(request, self._on_loop_clock(attempt.deadline))
+            result = await self._transport.deliver(request, attempt.deadline)
         except asyncio.CancelledError:
             self._abandon(attempt)
             raise
@@ -255,11 +252,6 @@ class Pipeline:
         log.error(
             "attempt_failed_inside", cause=result.detail, webhook=attempt.webhook.id, event_key=attempt.delivery.event.record.event_key
         )
-
-    def _on_loop_clock(self, deadline: Deadline) -> Deadline:
-        """The same instant on the loop's clock: ours counts a suspended machine, the loop's does not."""
-        left_s = deadline.left_s(self._clocks.monotonic_s())
-        return Deadline(name=deadline.name, at_s=asyncio.get_running_loop().time() + left_s)
 
     def _request(self, attempt: Attempt, wall_s: float) -> Request:
         """May run in a thread: a second `PreparedWebhook` made meanwhile says the same as the first."""
@@ -286,11 +278,14 @@ class Pipeline:
             attempt.early = (outcome, error)
         else:
             self.settle(delivery, outcome, error)
-        self._serve(lane, now_s)
+        if lane.waiting:
+            self._serve(lane, now_s)
         if self._hungry:
             self.serve_hungry()
 
     def _outcome(self, attempt: Attempt, result: Answer | Failure, now_s: float) -> Outcome:
+        if isinstance(result, Answer) and 200 <= result.status < 300:  # noqa: PLR2004 (2xx: nothing to decide)
+            return DELIVERED
         if isinstance(result, Failure) and result.cause is Cause.INTERNAL and result.stage is Stage.QUEUE:
             return Dead(DeadReason.INTERNAL_ERROR)  # ours, before the transport had it; a network attempt is never poison
         return decide(

@@ -135,16 +135,18 @@ class Reader:
 
     async def _take_in(self, tenure: Tenure, segment: Segment) -> None:
         held_before = self._buffer.held_ever
+        now_s = self._clock()
         for index, data in enumerate(segment.records):
             position = Position(segment.first + index)
             if position < tenure.completion.cursor:
                 continue
-            if not tenure.is_reading or not tenure.may_write(self._clock()):
+            if not tenure.is_reading or not tenure.may_write(now_s):
                 return
-            self._pipeline.take_in(tenure, position, data)
+            self._pipeline.take_in(tenure, position, data, now_s)
             self.events_read += 1
             if self.events_read % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+                now_s = self._clock()
         self._segment_bytes = _expected(self._segment_bytes, sum(map(len, segment.records)))
         self._segment_deliveries = _expected(self._segment_deliveries, self._buffer.held_ever - held_before)
 

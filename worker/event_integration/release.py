@@ -16,27 +16,22 @@ class _Rate:
 
     __slots__ = ("counted", "counted_at_s", "filled_at_s", "routed", "since_s", "tokens")
 
-    def __init__(self, now_s: float) -> None:
-        self.since_s = now_s
-        self.counted_at_s = now_s
+    def __init__(self, since_s: float, now_s: float) -> None:
+        self.since_s = since_s
+        self.counted_at_s = since_s
         self.counted = 0
-        """Routed since `counted_at_s`, not yet in the average: it is brought up to date once a second, not for each event."""
+        """Of all that was ever routed, what is in the average."""
         self.filled_at_s = now_s
         self.routed = 0.0
         self.tokens = USUAL_AT_LEAST_PER_S * BURST_S
 
-    def count(self, now_s: float) -> None:
-        self.counted += 1
-        if now_s - self.counted_at_s >= COUNTED_EVERY_S:
-            self._average(now_s)
-
-    def _average(self, now_s: float) -> None:
-        self.routed = self.routed * max(0.0, 1 - (now_s - self.counted_at_s) / HORIZON_S) + self.counted
-        self.counted = 0
-        self.counted_at_s = now_s
+    def average(self, routed_ever: int, now_s: float) -> None:
+        """Brings the average up to date with the lane's own count: nothing is done here per event."""
+        fresh, self.counted = routed_ever - self.counted, routed_ever
+        elapsed_s, self.counted_at_s = now_s - self.counted_at_s, now_s
+        self.routed = self.routed * max(0.0, 1 - elapsed_s / HORIZON_S) + fresh * min(1.0, HORIZON_S / max(1.0, elapsed_s))
 
     def per_s(self, now_s: float) -> float:
-        self._average(now_s)
         known_s = min(HORIZON_S, max(1.0, now_s - self.since_s))
         return TIMES_USUAL * max(USUAL_AT_LEAST_PER_S, self.routed / known_s)
 
@@ -49,16 +44,15 @@ class _Rate:
 class ReleaseRates:
     """One bucket per webhook."""
 
-    def __init__(self) -> None:
+    def __init__(self, since_s: float) -> None:
+        """`since_s`: when the lanes began to count."""
+        self._since_s = since_s
         self._rates: dict[WebhookId, _Rate] = {}
 
-    def count_routed(self, webhook_id: WebhookId, now_s: float) -> None:
-        """A first attempt was routed to this webhook."""
-        self._of(webhook_id, now_s).count(now_s)
-
-    def allowance(self, webhook_id: WebhookId, now_s: float) -> int:
-        """Retries that may be released now; at least one once a whole token has gathered."""
+    def allowance(self, webhook_id: WebhookId, routed_ever: int, now_s: float) -> int:
+        """Retries that may be released now; at least one once a whole token has gathered. `routed_ever`: first attempts so far."""
         rate = self._of(webhook_id, now_s)
+        rate.average(routed_ever, now_s)
         rate.fill(now_s)
         return int(rate.tokens)
 
@@ -68,5 +62,5 @@ class ReleaseRates:
     def _of(self, webhook_id: WebhookId, now_s: float) -> _Rate:
         rate = self._rates.get(webhook_id)
         if rate is None:
-            rate = self._rates[webhook_id] = _Rate(now_s)
+            rate = self._rates[webhook_id] = _Rate(self._since_s, now_s)
         return rate

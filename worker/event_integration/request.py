@@ -67,7 +67,7 @@ class PreparedWebhook:
             headers["webhook-signature"] = self._signer.signature_header(delivery_id, timestamp_s, body)
         headers["x-delivery-attempt"] = str(attempt)
         headers["x-fencing-token"] = str(token)
-        return Request(url=self.webhook.url, headers=headers, body=body)
+        return Request(self.webhook.url, headers, body)
 
     def _headers_for(self, record: Record, content_type: str) -> dict[str, str]:
         """What is the same for all events of one kind, from memory where it can; not to be changed by the caller."""

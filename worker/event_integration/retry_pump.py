@@ -141,7 +141,7 @@ class RetryPump:
                 wanted[row.webhook_id] = Want(UNKNOWN_WEBHOOK_AT_ONCE, CLAIM_GRACE_S)
                 continue
             room = self._bulkheads.room_for(webhook, now_s, firsts_wait=self._buffer.waiting > 0)
-            count = min(room, row.depth, left, self._rates.allowance(webhook.id, now_s))
+            count = min(room, row.depth, left, self._rates.allowance(webhook.id, self._buffer.lane(webhook.id).routed_ever, now_s))
             if count > 0:
                 self._rates.spend(webhook.id, count)
                 left -= count

@@ -2,7 +2,7 @@
 
 Owns every delivery from the moment its attempt has an outcome until the store (or the journal's tracker) has it. Parks
 and settlements of one shard that wait at the same moment go out in one script. A write whose fate is unknown, because
-the store is away, is kept and written again; only an ended tenure or an expired claim makes it moot: then the
+the store is away, is kept and written again; only an ended tenure, or for a claim ten minutes, make it moot: then the
 journal or the retry queue still has the delivery.
 
 Hot path for deliveries that succeed from the journal: those touch nothing here but memory (`delivered`).
@@ -28,6 +28,9 @@ from worker.journal.group_commit import GroupCommit, GroupCommitClosed, GroupCom
 BATCH = Limits(max_items=64, max_bytes=1 << 20, capacity_items=20_000, capacity_bytes=256 << 20)
 CLAIM_GRACE_S = 15.0
 """A claim stays invisible for its attempt's deadline and this much more: time to write the outcome."""
+SETTLE_WITHIN_S = 600.0
+"""How long the outcome of a claim is kept for a store that is away. A claim settles as long as nobody claimed it anew, also when its
+visibility has ended: while the store was away for us alone another owner may have; then the answer is no, and nothing is changed."""
 WRITE_AGAIN_S = 0.05
 AWAY = (StoreUnavailable, StoreFull, GroupCommitFull)
 
@@ -266,7 +269,7 @@ class Settling:
             dead=dead,
             error=error,
         )
-        self._submit_settlement(delivery, settlement, self._clock() + CLAIM_GRACE_S)
+        self._submit_settlement(delivery, settlement, self._clock() + SETTLE_WITHIN_S)
 
     def _submit_settlement(self, delivery: Delivery, settlement: Settlement, moot_at_s: float) -> None:
         again = partial(self._submit_settlement, delivery, settlement, moot_at_s)

@@ -129,13 +129,15 @@ class Completion:
         event = self._open.get(position)
         if event is None or webhook not in event.left:
             return
-        event.dead = event.dead or dead
+        if dead:
+            event.dead = True
         event.left.discard(webhook)
         if event.left:
             event.parts.append(Done(position, webhook))
             self._parts.append(event.parts[-1])
         else:
-            self._close(event)
+            del self._open[position]
+            self._complete(event)
 
     def relieve(self, position: Position, webhook: WebhookId, *, dead: bool = False) -> None:
         """A delivery is parked (or became a dead letter): the store already holds the fact."""
@@ -186,7 +188,7 @@ class Completion:
 
     def _complete(self, event: OpenEvent) -> None:
         self._whole.append(event.position)
-        freed = self._freed.setdefault(event.tenant_id, [0, 0])
+        freed = self._freed.get(event.tenant_id) or self._freed.setdefault(event.tenant_id, [0, 0])
         freed[0] += 1
         freed[1] += event.size
         if event.parked:
