@@ -50,6 +50,20 @@ async def test_a_minute_without_the_store_refuses_at_the_door_and_repeats_nothin
         assert a.engine.metrics.client_registry_leases_lost.cells == {("redis",): it.shards}
 
 
+async def test_a_retry_that_was_answered_while_the_store_was_away_is_settled_when_it_is_back() -> None:
+    async with rig(shards=1, instances=1) as it:
+        a = await it.owning()
+        it.answer("crm", Answers(status=500), Answers(after_s=1.0))
+        await it.push(a, 1)
+        await until(lambda: len(it.attempts("crm")) == 2, within_s=10, what="the retry is under way")
+        a.faults.away = True
+        await pass_time(60)
+        assert sum(it.deliveries("crm").values()) == 1
+        a.faults.away = False
+        await it.nothing_waits()
+        assert it.duplicates() == 0
+
+
 @pytest.mark.parametrize("k", range(1, 21))
 async def test_the_store_goes_away_at_any_step_for_five_seconds(k: int) -> None:
     async with rig(webhook("quick"), webhook("slow"), webhook("failing")) as it:
