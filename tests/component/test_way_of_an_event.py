@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from orjson import dumps
 
@@ -243,3 +244,22 @@ async def test_a_large_body_is_delivered_whole_and_built_off_the_loop() -> None:
         [request] = it.attempts("crm")
         assert len(request.body) > 300_000
         await it.nothing_waits()
+
+
+async def test_what_is_parked_while_the_pump_asks_what_is_due_is_not_forgotten_until_its_next_look() -> None:
+    async with rig(shards=1, instances=1, retry=RetryPolicy(schedule_s=(1.0,), max_age_s=3_600)) as it:
+        a = await it.owning()
+        it.answer("crm", Answers(status=500), Answers())
+        is_asking = anyio.Event()
+
+        async def answer_late(script: str) -> None:
+            if script == "due":
+                is_asking.set()
+                await pass_time(0.3)
+
+        a.faults.after = answer_late
+        await is_asking.wait()
+        await it.push(a, 1)
+        await pass_time(0.4)
+        a.faults.after = None
+        await it.all_delivered(within_s=1.5)

@@ -114,20 +114,27 @@ class RetryPump:
             await self._noted.wait()
 
     async def _look(self, tenure: Tenure, now_s: float) -> None:
-        """Asks what is due in one shard, claims what can start, and decides when to look again."""
+        """Asks what is due in one shard, claims what can start, and decides when to look again.
+
+        That is set before the question goes out: what is parked meanwhile brings it forward (`note`), and must not be overwritten.
+        """
+        self._look_at_s[tenure.shard] = now_s + LOOK_AT_LEAST_EVERY_S
         due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
         self._depth[tenure.shard] = sum(row.depth for row in due)
         self._due_at_s[tenure.shard] = now_s + min((row.due_in_s for row in due), default=float("inf"))
         wanted = self._wanted([row for row in due if row.due_in_s <= 0], now_s)
         next_due_s = min((row.due_in_s for row in due if row.due_in_s > 0), default=LOOK_AT_LEAST_EVERY_S)
-        self._look_at_s[tenure.shard] = now_s + min(next_due_s, LOOK_AT_LEAST_EVERY_S)
+        self._look_by(tenure.shard, now_s + next_due_s)
         if wanted:
             claimed = await self._retry_queue.claim(tenure.shard, tenure.token, wanted)
             for item in claimed:
                 self._pipeline.resume(tenure, item)
-            self._look_at_s[tenure.shard] = now_s
+            self._look_by(tenure.shard, now_s)
         elif any(row.due_in_s <= 0 for row in due):
-            self._look_at_s[tenure.shard] = now_s + min(BUSY_LOOK_S, next_due_s)
+            self._look_by(tenure.shard, now_s + BUSY_LOOK_S)
+
+    def _look_by(self, shard: Shard, at_s: float) -> None:
+        self._look_at_s[shard] = min(at_s, self._look_at_s.get(shard, at_s))
 
     def _wanted(self, due: list[DueWebhook], now_s: float) -> dict[WebhookId, Want]:
         """How many of each due webhook can start now, the longest due first, within the buffer's room."""
