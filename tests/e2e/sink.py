@@ -54,7 +54,8 @@ class Sink:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._runner.cleanup()
+        with anyio.move_on_after(5, shield=True):
+            await self._runner.cleanup()
 
     def url(self, webhook: str, mode: str = "ok") -> str:
         return f"{self._address}/{webhook}/{mode}"
