@@ -157,3 +157,34 @@ async def test_its_redis_away_for_a_while_it_refuses_lives_on_and_catches_up(rig
     )
     assert code == 0
     assert worker.report()["balances"]
+
+
+async def test_told_to_go_while_its_redis_is_away_it_goes_in_time_and_the_next_one_has_everything(rig: Rig) -> None:
+    budget_s = 8
+    redis = await rig.redis()
+    hooks = tempers(rig)
+    worker = rig.worker(declared(hooks, INSTANCES[-2:]), REDIS__URL=redis.url, SHUTDOWN__BUDGET_S=str(budget_s))
+    await worker.start()
+    gateway = rig.gateway(worker)
+    async with pushing(gateway, per_s=100, instances=INSTANCES):
+        await until(lambda: len(gateway.accepted) > 200, 20, "accepted")
+        await to_thread.run_sync(redis.kill)
+        code, took_s = await worker.stop()
+        report = worker.report()
+        await to_thread.run_sync(redis.start)
+        await worker.start()
+    healed_s = await everything_arrives(rig, gateway, hooks, 90)
+    duplicates = sum(len(rig.sink.repeated(name)) for name in HOOKS)
+    state(
+        "drain without redis",
+        exit_code=code,
+        shutdown_s=took_s,
+        accepted=len(gateway.accepted),
+        lost=0,
+        duplicates=duplicates,
+        healed_s=healed_s,
+    )
+    assert code == 75, "leases were left to their time"
+    assert took_s < budget_s + 2
+    assert report["exit_code"] == 75
+    assert (await worker.stop())[0] == 0
