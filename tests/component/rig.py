@@ -28,9 +28,7 @@ from worker.adapters.memory_transport import Answers, MemoryTransport, Step
 from worker.client_registry.registry import Identity
 from worker.domain.catalog import Catalog, Instance, Tenant, Webhook
 from worker.domain.deadline import Deadline
-from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import EventKey, InstanceId, OwnerId, Shard, TenantId, Token, WebhookId, shard_of
-from worker.drain_report import balances, ledger
 from worker.engine import Engine, EngineSettings, World
 from worker.event_integration.pipeline import Clocks
 from worker.event_integration.retry_queue import DeadLetter
@@ -168,9 +166,6 @@ class Worker:
         self.scope.cancel()
         await self.engine.under_way.cancel_all(within_s=1)
         return in_flight + unsaved
-
-    def balances(self, shutdown: Shutdown) -> bool:
-        return balances(ledger(list(shutdown.accounts.values())))
 
 
 @dataclass
@@ -341,53 +336,6 @@ def note_saves(worker: Worker, checkpoints: Any) -> None:
         return tail
 
     checkpoints.save = noted
-
-
-class StopAt:
-    """Stops a worker at its k-th call to the store, before or after the script has run; `reached` tells. Background calls don't count."""
-
-    IDLE = frozenset(
-        {"waiting", "memory_fill", "live", "announce", "wait_wake", "renew", "due", "read", "trim", "expire_dead_letters", "all_states"}
-    )
-
-    def __init__(self, worker: Worker, k: int, *, after: bool = False) -> None:
-        self.reached = anyio.Event()
-        self._left = k
-        if after:
-            worker.faults.after = self._hook
-        else:
-            worker.faults.before = self._hook
-
-    async def _hook(self, script: str) -> None:
-        if script in self.IDLE:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self.reached.set()
-        if self._left <= 0:
-            await anyio.sleep_forever()
-
-
-class At:
-    """Does something at a worker's k-th call to the store, just before the script runs, and lets the call go on."""
-
-    def __init__(self, worker: Worker, k: int, act: Callable[[], None]) -> None:
-        self.has_acted = False
-        self._left = k
-        self._act = act
-        worker.faults.before = self._hook
-
-    async def _hook(self, script: str) -> None:
-        if script in StopAt.IDLE or self.has_acted:
-            return
-        self._left -= 1
-        if self._left <= 0:
-            self.has_acted = True
-            self._act()
-
-
-def gone() -> StoreUnavailable:
-    return StoreUnavailable("the store is away; call again")
 
 
 def wall_s() -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.component.rig import StopAt, pass_time, rig, until, webhook
+from tests.component.rig import pass_time, rig, until, webhook
+from tests.component.steps import StopAt
 from worker.adapters.memory_transport import Answers, Hangs
 
 pytestmark = pytest.mark.anyio

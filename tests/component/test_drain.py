@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.component.rig import NEWEST, At, Rig, Worker, now_s, pass_time, rig, until, webhook
+from tests.component.rig import NEWEST, Rig, Worker, now_s, pass_time, rig, until, webhook
+from tests.component.steps import At
 from worker.adapters.memory_faults import StoreFaults
 from worker.adapters.memory_transport import Answers, Hangs
 from worker.domain.errors import StoreUnavailable

@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.component.rig import At, Worker, now_s, pass_time, rig, until, webhook
+from tests.component.rig import Worker, now_s, pass_time, rig, until, webhook
+from tests.component.steps import At
 from worker.adapters.memory_transport import Answers, Hangs
 from worker.client_registry import renewal
 from worker.client_registry.tenure import TenureState
