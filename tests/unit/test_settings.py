@@ -96,8 +96,8 @@ def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> N
         ("WORKER_HTTP__PORT", "http", "WORKER_HTTP__PORT: http: allowed: 0 to 65535"),
         ("WORKER_JOURNAL__BACKEND", "kafka", "WORKER_JOURNAL__BACKEND: kafka: allowed: redis (kafka comes with a later release)"),
         ("WORKER_DELIVERY__RETRY_SCHEDULE_S", "5,30", 'WORKER_DELIVERY__RETRY_SCHEDULE_S: 5,30: allowed: JSON, for example ["a", "b"]'),
-        ("WORKER_DELIVERY__ALLOWED_PORTS", "[0]", "WORKER_DELIVERY__ALLOWED_PORTS: 0: input should be greater than or equal to 1"),
-        ("WORKER_REDIS__URL", "http://u:pw@h", "WORKER_REDIS__URL: (not shown): allowed: embedded, or a URL that begins with redis://"),
+        ("WORKER_DELIVERY__ALLOWED_PORTS", "[0]", "WORKER_DELIVERY__ALLOWED_PORTS: 0: allowed: 1 to 65535"),
+        ("WORKER_REDIS__URL", "http://u:pw@h", "WORKER_REDIS__URL: http://h: allowed: embedded, or a URL that begins with redis://"),
         ("WORKER_HTTP__ADMIN_KEY", "short", "WORKER_HTTP__ADMIN_KEY: (not shown): allowed: at least 16 characters"),
         ("WORKER_API__RATE_LIMITS", '{"read": "5"}', 'WORKER_API__RATE_LIMITS: 5: allowed: calls/seconds such as "5/60", or "off"'),
     ],
@@ -124,6 +124,55 @@ def test_an_unknown_variable_is_a_fault_that_helps(monkeypatch: pytest.MonkeyPat
     fault = only_fault()
     assert fault.startswith(f"{variable}: unknown setting: ")
     assert hint in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('demo = "maybe"', "demo: maybe: allowed: true, false"),
+        ("[http]\nhost = 3", "http.host: 3: allowed: text in quotes"),
+        ('[journal]\ndurability = "x"', "journal.durability: x: allowed: auto, local, replicated"),
+        ("[delivery]\nretry_schedule_s = []", "delivery.retry_schedule_s: 0 entries: allowed: 1 or more, each 0.1 to 86400"),
+        ("[delivery]\nallowed_private_cidrs = 3", "delivery.allowed_private_cidrs: 3: allowed: a list"),
+        ('[[tenants]]\nid = "t"\napi_keys_sha256 = ["x"]', "tenants[t].api_keys_sha256[0]: (not shown): allowed: 64 hex digits: a SHA-256"),
+    ],
+)
+def test_what_is_allowed_is_told_in_the_words_of_the_file(toml: Toml, text: str, fault: str) -> None:
+    toml(text)
+    assert only_fault() == fault
+
+
+def test_a_list_that_is_short_only_for_its_wrong_entries_is_one_fault(toml: Toml) -> None:
+    toml(DECLARED.replace(SECRET, "whsec_…"))
+    assert only_fault() == "webhooks[crm].secrets[0]: (not shown): allowed: whsec_ and the base64 of 24 to 64 random bytes"
+
+
+def test_a_secret_left_as_it_stands_in_the_readme_is_a_fault(toml: Toml) -> None:
+    toml(DECLARED.replace("hook-secret-of-our-own", "…"))
+    assert only_fault() == 'instances[acme-sales].ingest_secrets[0]: (not shown): allowed: a secret of your own, not "…"'
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:pw@crm.example.com:99999/x?key=pw", "https://crm.example.com:99999"),
+        ("https://crm.example.com:0/pw", "https://crm.example.com:0"),
+        ("https://u:pw/w@crm.example.com:99999/x", "(not shown)"),
+        ("crm.example.com/pw", "(not shown)"),
+        ("https://[pw", "(not shown)"),
+    ],
+)
+def test_of_a_bad_url_scheme_host_and_port_are_shown_and_nothing_that_may_be_secret(toml: Toml, url: str, shown: str) -> None:
+    toml(DECLARED.replace("https://crm.example.com/hooks", url))
+    assert only_fault() == f"webhooks[crm].url: {shown}: allowed: an http:// or https:// URL with a host, port 1 to 65535"
+
+
+def test_an_unknown_key_that_is_near_a_known_one_is_asked_about(toml: Toml) -> None:
+    toml("[http]\nprot = 1\n[registry]\nelephants = 1\n")
+    assert faults() == [
+        "http.prot: unknown setting: did you mean port?",
+        "registry.elephants: unknown setting: allowed: shards, lease_ttl_s",
+    ]
 
 
 def test_an_unknown_key_of_the_file_is_a_fault(toml: Toml) -> None:
@@ -196,13 +245,14 @@ def test_a_tenant_that_is_alone_may_fill_the_backlog(toml: Toml) -> None:
     [
         ('gateway = "waha"', 'gateway = "telegram"', "instances[acme-sales].gateway: telegram: allowed: cloud-api, generic, waha"),
         ('secrets = ["whsec', 'ordering = "chat"\nsecrets = ["whsec', "webhooks[crm].ordering: chat: allowed: none (chat order comes"),
-        ('secrets = ["whsec', 'format = "xml"\nsecrets = ["whsec', "webhooks[crm].format: xml: input should be 'normalized' or 'raw'"),
+        ('secrets = ["whsec', 'format = "xml"\nsecrets = ["whsec', "webhooks[crm].format: xml: allowed: normalized, raw"),
         ('secrets = ["whsec', 'deadline_s = 31\nsecrets = ["whsec', "webhooks[crm].deadline_s: 31: allowed: 1 to 30"),
         ('secrets = ["whsec', 'enrich_contact = true\nsecrets = ["whsec', "webhooks[crm].enrich_contact: True: allowed: false"),
         (SECRET, "whsec_tooshort", "webhooks[crm].secrets[0]: (not shown): allowed: whsec_ and the base64"),
-        (f'secrets = ["{SECRET}"]', "", "webhooks[crm].secrets: missing: "),
+        (f'secrets = ["{SECRET}"]', "", "webhooks[crm].secrets: missing: allowed: whsec_ and the base64 of 24 to 64 random bytes"),
+        (f'secrets = ["{SECRET}"]', "secrets = []", "webhooks[crm].secrets: (not shown): allowed: 1 or more, each whsec_ and the base64"),
         ('"receipt/*"', '"recipe/*"', "webhooks[crm].events[1]: recipe/*: allowed: *, type or type/subtype"),
-        ("https://crm", "ftp://crm", "webhooks[crm].url: (not shown): allowed: an http:// or https:// URL with a host"),
+        ("https://crm", "ftp://crm", "webhooks[crm].url: ftp://crm.example.com: allowed: an http:// or https:// URL with a host"),
         ("https://crm.example.com/", "https:///", "webhooks[crm].url: (not shown): allowed: an http:// or https:// URL with a host"),
         (
             "authorization =",
@@ -210,7 +260,7 @@ def test_a_tenant_that_is_alone_may_fill_the_backlog(toml: Toml) -> None:
             "webhooks[crm].headers: (not shown): allowed: headers of your own; webhook-id is set by the worker",
         ),
         ("Bearer of-bad-news", "a\\r\\nb: c", "webhooks[crm].headers: (not shown): allowed: header names"),
-        ('id = "acme"', 'id = "acme corp"', "tenants[acme corp].id: acme corp: "),
+        ('id = "acme"', 'id = "acme corp"', "tenants[acme corp].id: acme corp: allowed: 1 to 64 letters, digits, . _ -, letter or digit"),
         (
             '"hook-secret-of-our-own"',
             '"your-secret-key"',

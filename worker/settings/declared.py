@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Iterable
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from worker.domain.event import EventType
 from worker.gateways import GATEWAYS
-from worker.settings.sections import Section
+from worker.settings.sections import Allowed, Section
 
 BROKER_GATEWAYS = ("baileys", "evolution", "waha", "wuzapi")
 
@@ -25,9 +24,15 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OUR_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding", "user-agent"})
 _OUR_HEADER_PREFIXES = ("webhook-", "x-whatsapp-", "x-delivery-", "x-fencing-")
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""Letters, digits, `.`, `_`, `-`: it stands in URLs, in keys of the store and in labels."""
-Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    Allowed("1 to 64 letters, digits, . _ -, letter or digit first"),
+]
+"""It stands in URLs, in keys of the store and in labels."""
+Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True), Allowed("64 hex digits: a SHA-256")]
+_URL = "an http:// or https:// URL with a host, port 1 to 65535"
+_SIGNING_SECRET = "whsec_ and the base64 of 24 to 64 random bytes"  # noqa: S105 - what one looks like
 
 
 def one_of(allowed: Iterable[str]) -> AfterValidator:
@@ -48,7 +53,7 @@ def _http_url(value: str) -> str:
     except ValueError:
         usable = False
     if not usable or any(c.isspace() for c in value):
-        raise ValueError("allowed: an http:// or https:// URL with a host")
+        raise ValueError(f"allowed: {_URL}")
     return value
 
 
@@ -56,16 +61,16 @@ def _signing_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     try:
         size = len(b64decode(text.removeprefix("whsec_"), validate=True))
-    except Base64Error:
+    except ValueError:  # not base64, or not even ASCII
         size = 0
     if not text.startswith("whsec_") or size not in SIGNING_KEY_BYTES:
-        raise ValueError("allowed: whsec_ and the base64 of 24 to 64 random bytes")
+        raise ValueError(f"allowed: {_SIGNING_SECRET}")
     return value
 
 
 def _ingest_secret(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
-        raise ValueError("allowed: anything but an empty secret")
+    if not value.get_secret_value().strip(" .…"):
+        raise ValueError('allowed: a secret of your own, not "…"')
     return value
 
 
@@ -97,7 +102,8 @@ def _enrichment(value: bool) -> bool:  # noqa: FBT001 - the signature of a valid
     return value
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url), Allowed(_URL)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret), Allowed(_SIGNING_SECRET)]
 
 
 class TenantDeclared(Section):
@@ -109,7 +115,7 @@ class BrokerDeclared(Section):
     """A gateway's REST side."""
 
     id: Name
-    gateway: Annotated[str, one_of(BROKER_GATEWAYS)]
+    gateway: Annotated[str, one_of(BROKER_GATEWAYS), Allowed(", ".join(BROKER_GATEWAYS))]
     url: HttpUrl = Field(repr=False)
     api_key: SecretStr | None = None
     tenant_ids: tuple[Name, ...] = Field((), max_length=10_000)
@@ -121,7 +127,7 @@ class InstanceDeclared(Section):
 
     id: Name
     tenant_id: Name
-    gateway: Annotated[str, one_of(sorted(GATEWAYS))]
+    gateway: Annotated[str, one_of(sorted(GATEWAYS)), Allowed(", ".join(sorted(GATEWAYS)))]
     gateway_instance: str | None = Field(None, min_length=1, max_length=256)
     broker: Name | None = None
     ingest_secrets: tuple[Annotated[SecretStr, AfterValidator(_ingest_secret)], ...] = Field((), max_length=10)
@@ -144,6 +150,6 @@ class WebhookDeclared(Section):
     ordering: Annotated[str, AfterValidator(_ordering)] = "none"
     deadline_s: float | None = Field(None, ge=1, le=30)
     max_in_flight: int | None = Field(None, ge=1, le=1_000)
-    secrets: tuple[Annotated[SecretStr, AfterValidator(_signing_secret)], ...] = Field(min_length=1, max_length=10)
+    secrets: tuple[SigningSecret, ...] = Field(min_length=1, max_length=10)
     headers: Annotated[dict[str, SecretStr], AfterValidator(_header)] = Field({}, max_length=50)
     enrich_contact: Annotated[bool, AfterValidator(_enrichment)] = False

@@ -1,23 +1,42 @@
-"""What is wrong with the settings, in lines for people: `setting: value: what is allowed`. Never a secret, never a URL. Pure."""
+"""What is wrong with the settings, in lines for people: `setting: value: what is allowed`. Never a secret. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple, get_args
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from worker.settings.model import Settings
+from worker.settings.sections import Allowed
 
 PREFIX = "WORKER_"
 HIDDEN = frozenset(
-    {"url", "secrets", "ingest_secrets", "ingest_verify_token", "headers", "api_key", "api_keys_sha256", "admin_key", "metrics_key"}
+    {"secrets", "ingest_secrets", "ingest_verify_token", "headers", "api_key", "api_keys_sha256", "admin_key", "metrics_key"}
 )
 SHOWN_CHARS = 60
+
+_OF_A_LIST = frozenset({"tuple_type", "too_short", "too_long"})
+_PHRASES: Mapping[str, str] = MappingProxyType(
+    {
+        "tuple_type": "a list",
+        "too_short": "{min_length} or more",
+        "too_long": "at most {max_length}",
+        "dict_type": "a table",
+        "model_type": "a table",
+        "model_attributes_type": "a table",
+        "string_type": "text in quotes",
+        "string_too_short": "{min_length} or more characters",
+        "string_too_long": "at most {max_length} characters",
+    }
+)
+"""By pydantic's name of the fault, where the setting's own words do not say it."""
 
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP)|$)")
 
@@ -61,8 +80,11 @@ def fault_lines(error: ValidationError, document: Mapping[str, Any], environment
     """One line per fault of a validation; what an unknown variable caused is left to `unknown_variables`."""
     upper = {name.upper() for name in environment}
     lines = []
-    for detail in error.errors(include_url=False, include_context=True):
+    details = error.errors(include_url=False, include_context=True)
+    for detail in details:
         loc = detail["loc"]
+        if detail["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in details):
+            continue  # too short only because the entries it has are wrong, which is told already
         variable = PREFIX + "__".join(str(part) for part in loc[:2] if isinstance(part, str)).upper()
         from_environment = variable in upper
         if detail["type"] == "extra_forbidden" and from_environment:
@@ -100,28 +122,65 @@ def _shown(detail: ErrorDetails) -> str:
     if HIDDEN.intersection(detail["loc"]):
         return "(not shown)"
     value = detail["input"]
+    if detail["loc"][-1] == "url":
+        return _shown_url(value)
     if isinstance(value, dict | list | tuple):
         return f"{len(value)} entries"
     text = str(value)
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
 
 
+def _shown_url(value: object) -> str:
+    """`scheme://host:port`: user, path and query may be secrets. Where an @ stands behind the host, what looks like it may be one too."""
+    try:
+        parts = urlsplit(str(value))
+    except ValueError:
+        return "(not shown)"
+    if not parts.netloc or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return "(not shown)"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"[:SHOWN_CHARS]
+
+
 def _allowed(detail: ErrorDetails) -> str:
     place = _place(detail["loc"])
     if detail["type"] == "extra_forbidden":
         names = list(place.owner.model_fields)
-        return f"allowed: {', '.join(get_close_matches(str(detail['loc'][-1]), names) or names)}"
+        near = get_close_matches(str(detail["loc"][-1]), names, n=1)
+        return f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, ")
-    allowed = range_text(place.field) if place.field is not None else None
-    return f"allowed: {allowed}" if allowed else detail["msg"][0].lower() + detail["msg"][1:]
+    words = _words(place.field) if place.field is not None else None
+    phrase = _PHRASES.get(detail["type"], "").format(**detail.get("ctx", {})) or None
+    told = [phrase, words] if detail["type"] in _OF_A_LIST else [words or phrase]
+    return "allowed: " + (", each ".join(part for part in told if part) or detail["msg"][0].lower() + detail["msg"][1:])
 
 
 def range_text(field: FieldInfo) -> str | None:
     """`1 to 30` for a bounded number, None for anything else."""
-    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
-    high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
+    return _range(field.metadata)
+
+
+def _range(metadata: Sequence[Any]) -> str | None:
+    low = next((m.ge for m in metadata if hasattr(m, "ge")), None)
+    high = next((m.le for m in metadata if hasattr(m, "le")), None)
     return None if low is None or high is None else f"{low} to {high}"
+
+
+def _words(field: FieldInfo) -> str | None:
+    """What the setting, or each entry of the list that it is, may hold."""
+    if field.annotation is bool:
+        return "true, false"
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(get_args(field.annotation))
+    metadata = [*field.metadata, *_of_entries(field.annotation)]
+    said = next((m.words for m in metadata if isinstance(m, Allowed)), None)
+    return said or _range(metadata)
+
+
+def _of_entries(kind: object) -> list[Any]:
+    """The metadata of a list's entries; bounds stand in a `FieldInfo` of their own."""
+    metadata = [m for entry in get_args(kind) for m in getattr(entry, "__metadata__", ())]
+    return [inner for m in metadata for inner in (m.metadata if isinstance(m, FieldInfo) else [m])]
 
 
 def _place(loc: Loc) -> _Place:

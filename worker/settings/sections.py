@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,13 @@ class Section(BaseModel):
     """Frozen, refuses unknown keys, keeps inputs (secrets) out of its error messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """In the annotation of a setting: what it may hold, in the words a fault uses. pydantic itself does not look at it."""
+
+    words: str
 
 
 def _decoded(value: object) -> object:
