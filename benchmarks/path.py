@@ -17,7 +17,7 @@ from benchmarks.subjects import WEBHOOKS
 from tests.real_redis import real_redis
 from worker.adapters.redis_store import open_redis_store
 
-SUBJECTS = ("engine", "null", "reference")
+SUBJECTS = ("engine", "null", "reference", "lean")
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ def measure(*, rounds: int, events: int) -> tuple[str, list[Figure]]:
 
 async def _fill(name: str, url: str, first: int, count: int) -> None:
     catalog = catalog_of([""] * WEBHOOKS)
-    if name == "reference":
+    if name in {"reference", "lean"}:
         await prefill_reference(url, catalog, first, count)
         return
     async with open_redis_store(url, shards=SHARDS) as store:
@@ -60,12 +60,14 @@ async def _fill(name: str, url: str, first: int, count: int) -> None:
 
 
 def _figures(slices: dict[str, _Slices]) -> list[Figure]:
-    engine, null, reference = (slices[name] for name in SUBJECTS)
+    engine, null, reference, lean = (slices[name] for name in SUBJECTS)
     return [
         figure("everything but the transport", "µs CPU/event", null.cpu_us, "goal ≤ 30"),
         figure("whole path", "µs CPU/event", engine.cpu_us),
         figure("straightforward reference", "µs CPU/event", reference.cpu_us),
         ratio("whole path ÷ reference", engine.cpu_us, reference.cpu_us, "goal ≤ 0.5"),
+        figure("the reference without spans, on uvloop", "µs CPU/event", lean.cpu_us),
+        ratio("whole path ÷ that one", engine.cpu_us, lean.cpu_us),
         figure("whole path, as the two cores let it", "events/s", engine.per_s),
         figure("reference, as the two cores let it", "events/s", reference.per_s),
     ]

@@ -91,8 +91,8 @@ async def engine_subject(redis_url: str, sink_url: str, transport: Transport) ->
 
 
 @asynccontextmanager
-async def reference_subject(redis_url: str, sink_url: str) -> AsyncIterator[Run]:
-    reference = Reference(redis_url, routes_of(catalog_of([sink_url] * WEBHOOKS)))
+async def reference_subject(redis_url: str, sink_url: str, *, lean: bool) -> AsyncIterator[Run]:
+    reference = Reference(redis_url, routes_of(catalog_of([sink_url] * WEBHOOKS)), lean=lean)
     await reference.open()
 
     async def run(count: int) -> dict[str, int]:
@@ -114,8 +114,8 @@ async def answer_lines(run: Run) -> None:
 
 
 async def main(name: str, redis_url: str, sink_url: str) -> None:
-    if name == "reference":
-        async with reference_subject(redis_url, sink_url) as run:
+    if name in {"reference", "lean"}:
+        async with reference_subject(redis_url, sink_url, lean=name == "lean") as run:
             await answer_lines(run)
         return
     structlog.configure(
@@ -128,4 +128,5 @@ async def main(name: str, redis_url: str, sink_url: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:]))
+    run_on_loop = asyncio.run if sys.argv[1] == "reference" else uvloop.run
+    run_on_loop(main(*sys.argv[1:]))

@@ -31,6 +31,7 @@ import aiohttp
 import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
+from yarl import URL
 
 from worker.adapters.http_failures import ForbiddenAddress, explain
 from worker.domain.deadline import Deadline
@@ -40,6 +41,7 @@ SWEEP_EVERY_S = 0.02
 BODY_GRACE_S = 1.0
 MAX_BODY_BYTES = 65_536
 MAX_DRAINS = 256
+MAX_URLS = 20_000
 WHOLE_BODY_BYTES = 65_536
 KEEPALIVE_S = 30.0
 LOOKUP_DEADLINE_S = 30.0
@@ -82,6 +84,7 @@ class AiohttpTransport:
             skip_auto_headers=("Accept", "Accept-Encoding"),
             read_bufsize=MAX_BODY_BYTES // 2,
         )
+        self._urls: dict[str, URL] = {}
         self._under_way: set[_Attempt] = set()
         self._earliest_s = float("inf")
         self._drains: deque[tuple[float, aiohttp.ClientResponse]] = deque()
@@ -99,7 +102,7 @@ class AiohttpTransport:
         try:
             # A large body goes out in pieces, between which the loop turns.
             body = request.body if len(request.body) <= WHOLE_BODY_BYTES else BytesIO(request.body)
-            response = await self._session.post(request.url, data=body, headers=request.headers, allow_redirects=False)
+            response = await self._session.post(self._parsed(request.url), data=body, headers=request.headers, allow_redirects=False)
         except BaseException as exc:  # noqa: ASYNC103 - what is not raised again is the sweep’s own cancellation, taken back
             if attempt.took_back_its_cancellation():
                 return attempt.failure(Cause.TIMEOUT, f"{deadline.name} passed")
@@ -135,6 +138,15 @@ class AiohttpTransport:
 
     def __repr__(self) -> str:
         return f"<AiohttpTransport {len(self._under_way)} under way, {len(self._drains)} bodies draining>"
+
+    def _parsed(self, url: str) -> URL:
+        """A webhook's URL is parsed once. Raises `ValueError` for what is none."""
+        parsed = self._urls.get(url)
+        if parsed is None:
+            if len(self._urls) >= MAX_URLS:
+                self._urls.clear()
+            parsed = self._urls[url] = URL(url)
+        return parsed
 
     def _watch(self, attempt: _Attempt) -> None:
         self._under_way.add(attempt)
