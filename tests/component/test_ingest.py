@@ -14,7 +14,7 @@ from tests.component.ingest_world import SECRET, SHARDS, message, told, world
 from worker.domain.ids import InstanceId, Position, shard_of
 from worker.domain.record import normalized_body
 from worker.ingest.entrance import Entrance
-from worker.ingest.handler import INGEST_DURABLE_S
+from worker.ingest.handler import INGEST_DURABLE_S, MAX_NAMES_LOGGED
 from worker.ingest.reply import Reply
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +95,29 @@ async def test_a_name_that_nobody_registered_is_kept_under_the_path_and_counted(
     assert record.envelope["gateway_instance"] == "a-stranger"
 
 
+async def test_each_name_that_nobody_registered_is_told_once_and_no_phone_number_with_it() -> None:
+    names = ["a-stranger", "a-stranger", "5511900000001", "two\nlines"]
+    async with world() as it:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(2):
+                await it.push("sales", [message(f"k{n}", gateway_instance=name) for n, name in enumerate(names)])
+            await it.push("support", message("k9", gateway_instance="a-stranger"))
+        assert it.metrics.ingest_misnamed.cells == {("acme",): 9}
+    assert [(entry["event"], entry["instance"], entry["gateway_instance"]) for entry in logs] == [
+        ("gateway_instance_unknown", "sales", "a-stranger"),
+        ("gateway_instance_unknown", "sales", "…0001"),
+        ("gateway_instance_unknown", "sales", "two_lines"),
+        ("gateway_instance_unknown", "support", "a-stranger"),
+    ]
+
+
+async def test_names_from_outside_do_not_fill_the_log() -> None:
+    async with world() as it:
+        with structlog.testing.capture_logs() as logs:
+            await it.push("sales", [message(f"k{n}", gateway_instance=f"stranger-{n % 10}-{n}") for n in range(MAX_NAMES_LOGGED + 20)])
+    assert len(logs) == MAX_NAMES_LOGGED
+
+
 async def test_another_tenants_instance_is_never_reached_by_its_name() -> None:
     async with world() as it:
         await it.push("sales", message("k1", gateway_instance="beta-phone"))
@@ -114,7 +137,10 @@ async def test_what_is_no_envelope_is_refused_with_the_field_and_nothing_is_stor
     async with world() as it:
         answer = await it.push("sales", [message("k1"), {"type": "message", "is_group": "yes"}])
         assert (answer.status, told(answer)["code"], told(answer)["field"]) == (400, "MALFORMED_EVENT", "[1].is_group")
+        assert told(answer)["message"] == "must be true or false; nothing was stored: see docs/gateways.md, generic"
         assert (await it.push("sales", b"not json")).status == 400
+        foreign = await it.ingest.accept("cloud-api", "meta", {}, b"[]")
+        assert told(foreign)["message"].endswith("nothing was stored: send the gateway's own body unchanged")
         assert await it.records() == []
 
 
@@ -126,6 +152,7 @@ async def test_an_unknown_instance_and_one_of_another_gateway_are_404() -> None:
             await it.ingest.accept("no-such-gateway", "sales", {}, b"{}"),
         ]
     assert [(answer.status, told(answer)["code"]) for answer in answers] == [(404, "UNKNOWN_INSTANCE")] * 3
+    assert told(answers[2])["message"] == 'no gateway "no-such-gateway"; one of cloud-api, generic, waha, broken'
 
 
 async def test_a_push_for_an_instance_with_secrets_must_be_signed_with_any_one_of_them() -> None:

@@ -6,6 +6,7 @@ Owns the order of the questions (whose, room, signed, readable, durable) and the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable, pl
 from worker.domain.ids import InstanceId
 from worker.gateways import cloud_api
 from worker.gateways.port import Gateway, Push
+from worker.gateways.reading import subtype_of
 from worker.ingest import reply
 from worker.ingest.door import Door, DoorState, Refusal
 from worker.ingest.preparation import Preparation, Prepared, Unverified
@@ -32,6 +34,8 @@ OFF_LOOP_BYTES = 64 << 10
 OFF_LOOP_THREADS = 2
 CHALLENGING_GATEWAY = "cloud-api"
 MAX_FAULTS_LOGGED = 100
+MAX_NAMES_LOGGED = 100
+_LONG_NUMBER = re.compile(r"\d+(?=\d{4})")
 
 log = structlog.get_logger("worker.ingest")
 
@@ -67,12 +71,15 @@ class Ingest:
         self._off_loop = anyio.CapacityLimiter(OFF_LOOP_THREADS)
         self.intake = Intake()
         self._faults_logged: set[tuple[str, str]] = set()
+        self._names_logged: set[tuple[InstanceId, str]] = set()
 
     async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """The answer to one push. Header names in lower case. Cancelling gives up what has not gone to the journal yet."""
         started_s = self._clock()
         module, instance = self._gateways.get(gateway), self._instance(gateway, instance_id)
-        if module is None or instance is None:
+        if module is None:
+            answer = reply.unknown_gateway(gateway, self._gateways)
+        elif instance is None:
             answer = reply.unknown_instance()
         else:
             try:
@@ -132,7 +139,7 @@ class Ingest:
             self._note_fault(instance.gateway, prepared.fault)
             return reply.bad_signature()
         if isinstance(prepared, MalformedEvent):
-            return reply.malformed(prepared.field, prepared.why)
+            return reply.malformed(prepared.field, prepared.why, instance.gateway)
         return await self._append(module, instance, prepared)
 
     async def _append(self, module: Gateway, instance: Instance, prepared: Prepared) -> Reply:
@@ -163,10 +170,25 @@ class Ingest:
         if duplicates:
             metrics.ingest_duplicates.add(tenant, amount=duplicates)
         if prepared.misnamed:
-            metrics.ingest_misnamed.add(tenant, amount=prepared.misnamed)
+            metrics.ingest_misnamed.add(tenant, amount=len(prepared.misnamed))
+            self._note_names(instance, prepared.misnamed)
         if prepared.fault is not None:
             metrics.ingest_undecodable.add(instance.gateway)
             self._note_fault(instance.gateway, prepared.fault)
+
+    def _note_names(self, instance: Instance, names: list[str]) -> None:
+        """Once for each name at an instance, as long as they are few: names come from outside."""
+        for name in dict.fromkeys(names):
+            pair = (instance.id, _shown(name))
+            if len(self._names_logged) < MAX_NAMES_LOGGED and pair not in self._names_logged:
+                self._names_logged.add(pair)
+                log.warning(
+                    "gateway_instance_unknown",
+                    instance=instance.id,
+                    gateway_instance=pair[1],
+                    cause="no instance of this tenant has this name at the gateway; its events are kept under the path's instance",
+                    next_step="declare an instance with this gateway_instance, or correct the URL at the gateway",
+                )
 
     def _note_fault(self, gateway: str, fault: Exception | None) -> None:
         """Once for each kind of fault: a gateway that sends the same again a million times must not fill the log."""
@@ -176,6 +198,11 @@ class Ingest:
         if kind not in self._faults_logged:
             self._faults_logged.add(kind)
             log.error("gateway_module_failed", gateway=gateway, cause=kind[1], next_step="report it; the events are kept whole")
+
+
+def _shown(name: str) -> str:
+    """A name from outside, fit for a log: some call their sessions by the phone number, so of a number the last four digits stay."""
+    return _LONG_NUMBER.sub("…", subtype_of(name))
 
 
 def _closing(answer: Reply) -> Reply:

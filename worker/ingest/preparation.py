@@ -33,11 +33,11 @@ class Stamps:
 
 
 class Prepared(NamedTuple):
-    """Ready to append. `types[i]` is of `items[i]`; `misnamed` events name an instance nobody registered."""
+    """Ready to append. `types[i]` is of `items[i]`; `misnamed`: the names, one per event, that nobody registered."""
 
     items: list[tuple[Shard, NewEvent]]
     types: list[EventType]
-    misnamed: int
+    misnamed: list[str]
     fault: Exception | None
 
 
@@ -74,17 +74,16 @@ class Preparation:
 
     def _encoded(self, decoded: list[Decoded], path_instance: Instance) -> Prepared:
         received_at = self.stamps.received_at()
-        prepared = Prepared([], [], 0, None)
-        misnamed = 0
+        prepared = Prepared([], [], [], None)
         for one in decoded:
             instance = self._owner(one, path_instance)
             if instance is None:
                 instance = path_instance
-                misnamed += 1
+                prepared.misnamed.append(one.gateway_instance or "")
             event = finish(one, instance, received_at, TRANSPORT, self.stamps.fresh_key)
             prepared.items.append((shard_of(instance.id, self.shards), _new(event)))
             prepared.types.append(event.type)
-        return prepared._replace(misnamed=misnamed)
+        return prepared
 
     def _owner(self, decoded: Decoded, path_instance: Instance) -> Instance | None:
         """The instance that the body names, among those of the path's tenant and gateway; the path's where it names none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -10,6 +10,9 @@ import orjson
 from worker.ingest.door import Refusal
 
 JSON = "application/json"
+OUR_OWN = "generic"
+"""The gateway whose body is our own envelope: whoever makes it can mend it."""
+SHOWN_CHARS = 64
 
 _REFUSED: Mapping[Refusal, tuple[int, str]] = {
     Refusal.JOURNAL_FULL: (10, "too much waits for delivery; send again later, and look at /status for the webhooks that do not answer"),
@@ -44,8 +47,10 @@ def refused(why: Refusal) -> Reply:
     return _error(503, why.value, message, headers={"Retry-After": str(retry_after_s)})
 
 
-def malformed(named_field: str, why: str) -> Reply:
-    message = f"{why}; nothing was stored: send the gateway's own body unchanged"
+def malformed(named_field: str, why: str, gateway: str | None = None) -> Reply:
+    """`gateway` None: it broke before anybody asked for whom it is."""
+    what_next = "see docs/gateways.md, generic" if gateway == OUR_OWN else "send the gateway's own body unchanged"
+    message = f"{why}; nothing was stored: {what_next}"
     return _error(400, "MALFORMED_EVENT", message, named_field=named_field)
 
 
@@ -55,6 +60,10 @@ def bad_signature() -> Reply:
 
 def unknown_instance() -> Reply:
     return _error(404, "UNKNOWN_INSTANCE", "no instance of this gateway is registered under this id; register it or correct the URL")
+
+
+def unknown_gateway(gateway: str, known: Iterable[str]) -> Reply:
+    return _error(404, "UNKNOWN_INSTANCE", f'no gateway "{gateway[:SHOWN_CHARS]}"; one of {", ".join(known)}')
 
 
 def too_large(message: str) -> Reply:
