@@ -12,8 +12,9 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 import structlog
@@ -32,6 +33,7 @@ def set_up(lines: Lines, *, level: str = "INFO", console: bool | None = None) ->
     """Sends structlog and the standard library's logging through `lines`. `console` None: readable iff `lines` is a terminal."""
     readable = lines.is_terminal if console is None else console
     shared: list[Processor] = [
+        Seldom(),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -53,6 +55,38 @@ def set_up(lines: Lines, *, level: str = "INFO", console: bool | None = None) ->
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # module loggers are made before this runs
     )
+
+
+SELDOM = frozenset(
+    {
+        "checkpoint_not_saved", "heartbeat_not_sent", "housekeeping_interrupted", "journal_not_read", "leases_not_reached",
+        "leases_not_renewed", "retry_queue_not_read", "webhook_states_not_reached",
+    }
+)  # fmt: skip
+"""What loops say for as long as the store is away: several times a second, and all of them the same."""
+SELDOM_EVERY_S = 10.0
+
+
+class Seldom:
+    """Lets each of `SELDOM` through at most every 10 s, with the number of those left out in between. A structlog processor."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_s: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def __call__(self, _logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+        said = str(fields.get("event"))
+        if said not in SELDOM:
+            return fields
+        now_s = self._clock()
+        if now_s < self._next_s.get(said, 0.0):
+            self._left_out[said] = self._left_out.get(said, 0) + 1
+            raise structlog.DropEvent
+        self._next_s[said] = now_s + SELDOM_EVERY_S
+        if left_out := self._left_out.pop(said, 0):
+            fields["left_out"] = left_out
+        return fields
 
 
 def _rendering(*, readable: bool) -> list[Processor]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 import structlog
 
-from worker.logs import LINE_BYTES, QUEUE_LINES, Lines, emit_report, set_up
+from worker.logs import LINE_BYTES, QUEUE_LINES, Lines, Seldom, emit_report, set_up
 
 
 @contextmanager
@@ -192,3 +192,20 @@ def test_a_pipe_has_no_footer() -> None:
         assert lines.flush()
         assert os.read(read_end, 4096) == b"a record\n"
         lines.close()
+
+
+def test_what_loops_say_while_the_store_is_away_is_said_every_ten_seconds_with_how_often() -> None:
+    now = [0.0]
+    seldom = Seldom(lambda: now[0])
+    assert seldom(None, "warning", {"event": "journal_not_read"}) == {"event": "journal_not_read"}
+    for _ in range(7):
+        with pytest.raises(structlog.DropEvent):
+            seldom(None, "warning", {"event": "journal_not_read"})
+    assert seldom(None, "warning", {"event": "retry_queue_not_read"}) == {"event": "retry_queue_not_read"}
+    now[0] = 10.0
+    assert seldom(None, "warning", {"event": "journal_not_read"}) == {"event": "journal_not_read", "left_out": 7}
+
+
+def test_what_happens_once_is_always_said() -> None:
+    seldom = Seldom(lambda: 0.0)
+    assert [seldom(None, "warning", {"event": "dead_letter"}) for _ in range(3)] == [{"event": "dead_letter"}] * 3
