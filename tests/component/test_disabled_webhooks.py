@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from typing import Any
+
 import pytest
+import structlog
 
 from tests.component.rig import Rig, Worker, pass_time, rig, until, webhook
-from worker.adapters.memory_transport import Answers, Hangs
+from worker.adapters.memory_transport import Answers, Fails, Hangs
 from worker.domain.ids import WebhookId
+from worker.event_integration.ailing import Ailing
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.retry_queue import DeadReason
+from worker.event_integration.transport import Answer, Cause, Stage
 from worker.event_integration.webhook_states import DisabledReason
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +105,54 @@ async def test_a_webhook_that_has_nothing_to_answer_is_not_disabled() -> None:
         await it.push(a)
         await it.all_delivered(within_s=5)
         assert a.engine.standing.disabled == {}
+
+
+def told_of(logs: list[MutableMapping[str, Any]]) -> list[tuple[object, ...]]:
+    return [(entry["event"], entry["webhook"], entry["cause"]) for entry in logs if entry["event"].startswith("webhook_")]
+
+
+async def test_a_webhook_that_goes_bad_is_told_once_and_so_is_that_it_answers_again() -> None:
+    async with rig(retry=PATIENT) as it:
+        a = await it.owning()
+        it.answer("crm", *[Answers(status=500)] * 20)
+        with structlog.testing.capture_logs() as logs:
+            await it.push(a, 3)
+            await pass_time(20)
+        assert told_of(logs) == [("webhook_fails", "crm", "answered 500")]
+        assert logs[-1]["next_step"] == "look at the endpoint; its events wait and are tried again"
+        it.answer("crm")
+        with structlog.testing.capture_logs() as logs:
+            await it.all_delivered(within_s=300)
+            await pass_time(2)
+        assert told_of(logs) == [("webhook_answers_again", "crm", "answered with 2xx")]
+
+
+async def test_a_webhook_that_may_not_be_called_is_told_with_what_to_allow() -> None:
+    async with rig() as it:
+        a = await it.owning()
+        it.answer("crm", Fails(cause=Cause.FORBIDDEN, stage=Stage.DNS))
+        with structlog.testing.capture_logs() as logs:
+            await it.push(a, 3)
+            await pass_time(3)
+        [entry] = [entry for entry in logs if entry["event"].startswith("webhook_")]
+        assert (entry["event"], entry["cause"]) == ("webhook_fails", "forbidden_destination")
+        assert "delivery.allowed_private_cidrs" in entry["next_step"]
+        assert a.engine.standing.disabled == {}
+
+
+def test_one_that_goes_back_and_forth_gets_a_pair_of_lines_a_minute() -> None:
+    ailing = Ailing()
+    with structlog.testing.capture_logs() as logs:
+        for second in range(0, 120, 2):
+            ailing.tell(failed={CRM: Answer(status=500)}, forbidden=set(), answered=set(), now_s=float(second))
+            ailing.tell(failed={}, forbidden=set(), answered={CRM}, now_s=second + 1.0)
+    assert [event for event, _, _ in told_of(logs)] == ["webhook_fails", "webhook_answers_again"] * 2
+
+
+def test_one_that_answers_beside_its_failures_is_not_bad() -> None:
+    with structlog.testing.capture_logs() as logs:
+        Ailing().tell(failed={CRM: Answer(status=500)}, forbidden=set(), answered={CRM}, now_s=0.0)
+    assert logs == []
 
 
 async def test_0_means_never() -> None:

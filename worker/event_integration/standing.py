@@ -25,6 +25,7 @@ import structlog
 
 from worker.domain.errors import StoreFull, StoreUnavailable
 from worker.domain.ids import WebhookId
+from worker.event_integration.ailing import Ailing
 from worker.event_integration.outcome import Dead, Delivered, Outcome
 from worker.event_integration.transport import Answer, Cause, Failure, Stage
 from worker.event_integration.webhook_states import DisabledReason, WebhookState, WebhookStates
@@ -47,10 +48,12 @@ class Standing:
         self.changed: Callable[[], None] = lambda: None
         """Called when a webhook was disabled or enabled elsewhere."""
         self._answered: set[WebhookId] = set()
-        self._failed: set[WebhookId] = set()
+        self._failed: dict[WebhookId, Answer | Failure] = {}
+        self._forbidden: set[WebhookId] = set()
         self._gone: set[WebhookId] = set()
         """Said 410, and the store does not know yet."""
         self._is_away = False
+        self._ailing = Ailing()
 
     def __repr__(self) -> str:
         return f"<Standing {len(self.disabled)} disabled, {len(self._failed)} failed lately>"
@@ -59,16 +62,19 @@ class Standing:
         """An attempt has its outcome. Faults of ours and forbidden destinations say nothing about the endpoint."""
         if isinstance(outcome, Delivered):
             self._answered.add(webhook_id)
-            self._failed.discard(webhook_id)
+            self._failed.pop(webhook_id, None)
         elif isinstance(outcome, Dead) and outcome.disables_webhook:
             self._gone.add(webhook_id)
             self._take_in(webhook_id, DisabledReason.GONE)
         elif isinstance(result, Answer) or (result.stage is not Stage.QUEUE and result.cause is not Cause.FORBIDDEN):
-            self._failed.add(webhook_id)
+            self._failed[webhook_id] = result
+        elif result.cause is Cause.FORBIDDEN:
+            self._forbidden.add(webhook_id)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """A turn each second, until cancelled. Started after the first, so that a restart does not call whom 410 has ended."""
         while True:
+            self._tell()
             try:
                 await self._turn()
                 self._is_away = False
@@ -80,15 +86,20 @@ class Standing:
             task_status = anyio.TASK_STATUS_IGNORED
             await anyio.sleep(EVERY_S)
 
+    def _tell(self) -> None:
+        """Also while the store is away: a log line needs none."""
+        forbidden, self._forbidden = self._forbidden, set()
+        self._ailing.tell(failed=self._failed, forbidden=forbidden, answered=self._answered, now_s=anyio.current_time())
+
     async def _turn(self) -> None:
         """Reads the table, writes what is news to it, and takes over who is disabled."""
         states = await self._states.all_states()
         answered, self._answered = self._answered, set()
-        failed, self._failed = self._failed, set()
+        failed, self._failed = self._failed, {}
         try:
-            written = await self._write(states, answered, failed)
+            written = await self._write(states, answered, set(failed))
         except AWAY:
-            self._failed |= failed - self._answered
+            self._failed = {webhook_id: result for webhook_id, result in failed.items() if webhook_id not in self._answered} | self._failed
             self._answered |= answered
             raise
         known = {webhook_id: state.disabled for webhook_id, state in states.items() if state.disabled is not None}
