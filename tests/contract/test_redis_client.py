@@ -72,9 +72,10 @@ async def test_a_refused_connection_is_told_at_once() -> None:
         port = listener.getsockname()[1]
     client = RedisClient(f"redis://127.0.0.1:{port}", name="data", timeout_s=5, max_connections=1)
     started_s = anyio.current_time()
-    with pytest.raises(StoreUnavailable, match="ConnectionError"):
+    with pytest.raises(StoreUnavailable, match=r"ConnectionError.*nothing was sent") as refused:
         await client.call("GET", "x")
     assert anyio.current_time() - started_s < 1
+    assert "may or may not" not in str(refused.value)
     await client.close()
 
 

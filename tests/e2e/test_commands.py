@@ -76,6 +76,7 @@ def test_check_fails_at_once_with_69_where_nobody_answers() -> None:
         ended = worker("check", WORKER_REDIS__URL=f"redis://:password-of-ours@127.0.0.1:{unheard.getsockname()[1]}/0")
     assert ended.returncode == 69
     assert "127.0.0.1" in ended.stderr
+    assert ended.stderr.endswith("nothing was sent; start it, or correct WORKER_REDIS__URL\n")
     assert "password-of-ours" not in ended.stderr + ended.stdout
 
 

@@ -130,7 +130,10 @@ class RedisClient:
 
     async def _converse(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
         if not connection.is_connected:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            try:
+                await connection.connect()  # type: ignore[no-untyped-call]
+            except (RedisError, OSError) as exc:
+                raise _translated(exc, self.name, ran="nothing was sent") from exc
         replies = await _send(connection, commands)
         first = next((i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)), None)
         if first is None:
@@ -161,11 +164,11 @@ async def _drop(connection: AbstractConnection) -> None:
         await connection.disconnect(nowait=True)
 
 
-def _translated(exc: Exception, client: str) -> Exception:
-    """Ours for what the server's state provokes; what only a bug can provoke stays as it is."""
+def _translated(exc: Exception, client: str, *, ran: str = "the call may or may not have run") -> Exception:
+    """Ours for what the server's state provokes; what only a bug can provoke stays as it is. `ran`: what is known of the call."""
     text = str(exc)
     if "OOM command not allowed" in text or type(exc).__name__ == "OutOfMemoryError":
         return StoreFull("redis: used memory is at maxmemory; raise it, or let deliveries and dead letters drain")
     if isinstance(exc, ResponseError) and not any(word in text for word in _AWAY):
         return exc
-    return StoreUnavailable(f"redis ({client}): {type(exc).__name__}: {text}; the call may or may not have run")
+    return StoreUnavailable(f"redis ({client}): {type(exc).__name__}: {text}; {ran}")

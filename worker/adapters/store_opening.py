@@ -52,7 +52,7 @@ async def opened_store(choice: StoreChoice) -> AsyncIterator[RedisStore]:
             except StoreUnavailable as exc:
                 now_s = monotonic_s()
                 if now_s >= give_up_at_s:
-                    raise DependencyUnreachable(f"Redis: {exc}; start it, or correct WORKER_REDIS__URL") from exc
+                    raise unreachable(exc) from exc
                 if now_s - said_at_s >= SAY_AGAIN_S:
                     log.warning(
                         "store_not_reached", cause=str(exc), next_step="tried again each second", gives_up_in_s=round(give_up_at_s - now_s)
@@ -60,6 +60,11 @@ async def opened_store(choice: StoreChoice) -> AsyncIterator[RedisStore]:
                     said_at_s = now_s
                 await anyio.sleep(OPEN_AGAIN_S)
         yield store
+
+
+def unreachable(why: StoreUnavailable) -> DependencyUnreachable:
+    """What the operator is told once nobody waits any longer."""
+    return DependencyUnreachable(f"{why}; start it, or correct WORKER_REDIS__URL")
 
 
 @asynccontextmanager

@@ -9,9 +9,10 @@ import anyio
 
 from worker.adapters.redis_binary import find_redis_binary
 from worker.adapters.redis_store import RedisStore, ServerFacts
+from worker.adapters.store_opening import unreachable
 from worker.api.server import MAX_CONNECTIONS
 from worker.domain.destinations import Destinations
-from worker.domain.errors import ConfigurationError
+from worker.domain.errors import ConfigurationError, StoreUnavailable
 from worker.lifecycle import raise_open_files
 from worker.settings import Settings
 from worker.shutdown import AT_MOST_S, RESERVE_AT_MOST_S, RESERVE_SHARE
@@ -24,7 +25,7 @@ SPARE_FILES = 128
 
 
 async def check(settings: Settings) -> Iterator[str]:
-    """The report, line by line. Raises `ConfigurationError` and `StoreUnavailable`."""
+    """The report, line by line. Raises `ConfigurationError` and `DependencyUnreachable`."""
     store = _embedded_lines(settings) if settings.redis.is_embedded else server_lines(await _facts(settings.redis.url), settings)
     return iter(
         [
@@ -51,6 +52,8 @@ async def _facts(url: str) -> ServerFacts:
     store = RedisStore(url, slot_ms=1, slot_keys=1, replicated=False)
     try:
         return await store.facts()
+    except StoreUnavailable as exc:
+        raise unreachable(exc) from exc
     finally:
         with anyio.move_on_after(CLOSE_S, shield=True):
             await store.close()

@@ -46,7 +46,7 @@ class ConfigurationError(WorkerError):
 
 
 class DependencyUnreachable(WorkerError):
-    """Raised when a dependency stayed away for longer than the start may wait."""
+    """Raised when a dependency stayed away for longer than one may wait for it."""
 
 
 def place_of(fault: BaseException) -> str:
