@@ -36,7 +36,7 @@ from worker.domain.catalog import Catalog
 from worker.domain.destinations import Destinations
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId
-from worker.drain_report import Departure, Leavings, drain_report
+from worker.drain_report import Departure, Leavings, drain_report, in_words
 from worker.engine import Engine, EngineSettings, World
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.pipeline import Clocks
@@ -57,6 +57,7 @@ log = structlog.get_logger("worker.app")
 
 WATCHDOG_GRACE_S = 3.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address among all of them
 
 
 async def run(settings: Settings, signals: Signals) -> ExitCode:
@@ -99,6 +100,7 @@ class Process:
         self._identity = _identity(sole=settings.redis.url == EMBEDDED)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
         self._spill_asked = False
+        self._live = anyio.CancelScope()
 
     async def live(self) -> ExitCode:
         http = self._settings.http
@@ -113,9 +115,9 @@ class Process:
         ]
         app = application(routes, max_body_bytes=http.max_body_bytes)
         async with serving(app, http.host, http.port) as port, anyio.create_task_group() as outside:
-            log.info("listening", host=http.host, port=port)
+            log.info("listening", host=http.host, port=port, dashboard=f"http://{_seen_at(http.host)}:{port}/")
             outside.start_soon(self._lag.measure)
-            outside.start_soon(show_live, self._lines, lambda: self._showing.live_line(self._time_left))
+            outside.start_soon(self._show_live)
             code = await self._until_stopped(f"http://127.0.0.1:{port}")
             outside.cancel_scope.cancel()
         return code
@@ -189,7 +191,9 @@ class Process:
         except Exception:
             log.exception("shutdown_failed", next_step="what was accepted is in the journal; start again and look at the cause")
             code = ExitCode.NOT_DURABLE
-        emit_report(self._lines, self._report(engine, shutdown, before, code))
+        self._live.cancel()  # what it shows would stand below the report
+        report = self._report(engine, shutdown, before, code)
+        emit_report(self._lines, report, in_words=in_words(report))
         return code
 
     def _report(self, engine: Engine, shutdown: Shutdown, before: dict[str, int], code: ExitCode) -> dict[str, object]:
@@ -213,6 +217,10 @@ class Process:
             loop_lag_max_ms=round(self._lag.worst_s * 1000),
         )
         return drain_report(departure, leavings, exit_code=int(code))
+
+    async def _show_live(self) -> None:
+        with self._live:
+            await show_live(self._lines, lambda: self._showing.live_line(self._time_left))
 
     async def _note_spill(self) -> None:
         await self._signals.wait_spill()
@@ -244,6 +252,12 @@ class Process:
             durability=journal.durability,
             patience_s=settings.startup.wait_s,
         )
+
+
+def _seen_at(host: str) -> str:
+    """Where a browser on this machine finds what listens there."""
+    here = EVERYWHERE.get(host, host)
+    return f"[{here}]" if ":" in here else here
 
 
 def engine_settings(settings: Settings, catalog: Catalog) -> EngineSettings:

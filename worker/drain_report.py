@@ -7,12 +7,14 @@ pending_at_signal + appended = completed + parked + dead + in_journal        (ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import OwnerId, Position, Shard
 from worker.journal.completion import Tally
+from worker.lifecycle import ExitCode
 
 
 @dataclass(slots=True)
@@ -140,3 +142,15 @@ def drain_report(departure: Departure, leavings: Leavings, *, exit_code: int) ->
         "balances": balances(sums),
         "exit_code": exit_code,
     }
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """The report as one line for a person: `stopped in 2.6 s: 5 delivered, 0 parked, nothing lost, exit 0`."""
+    sums, code = report["ledger"], report["exit_code"]
+    told = [f"{report['during']['delivered']} delivered", f"{sums['parked']} parked"]
+    told += [f"{sums[key]} {name}" for key, name in (("dead", "dead letters"), ("in_journal", "left in the journal")) if sums[key]]
+    told.append("nothing lost" if code in _NOTHING_LOST else "not all of it proved durable: see the log above")
+    return f"stopped in {sum(phase['ms'] for phase in report['phases']) / 1000:.1f} s: {', '.join(told)}, exit {code}"
+
+
+_NOTHING_LOST = frozenset({ExitCode.CLEAN, ExitCode.LEFT_TO_TIME})

@@ -104,12 +104,14 @@ def _as_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
     return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def emit_report(lines: Lines, report: Mapping[str, object]) -> bool:
-    """Writes the drain report as one JSON line, also on a terminal, after all that was logged before it.
+def emit_report(lines: Lines, report: Mapping[str, object], *, in_words: str) -> bool:
+    """Writes the drain report as one JSON line, also on a terminal, after all that was logged before it; there `in_words` comes first.
 
     Never left out by a full queue. Waits up to `FLUSH_DEADLINE_S`; False when the reader did not take it by then.
     """
     lines.footer("")
+    if lines.is_terminal:
+        lines.put(in_words, must=True)
     lines.put(orjson.dumps({"message": "drain report", **report}, default=str, option=orjson.OPT_NON_STR_KEYS).decode(), must=True)
     return lines.flush()
 

@@ -24,6 +24,8 @@ REFRESH_S = 0.5
 _SMOOTHING = 0.4
 _WIDEST = 160
 _COLUMNS = 4
+_ECHOED = 2
+"""Room for the ^C that a terminal writes behind the footer: a line it made longer than the terminal is wide could not be erased."""
 
 
 async def show_live(lines: Lines, statistics: Callable[[], Mapping[str, object]]) -> None:
@@ -38,7 +40,9 @@ async def show_live(lines: Lines, statistics: Callable[[], Mapping[str, object]]
     try:
         while True:
             facts = statistics()
-            lines.footer(picture(facts, rates.after(facts, monotonic_s()), width=min(_WIDEST, shutil.get_terminal_size().columns)))
+            lines.footer(
+                picture(facts, rates.after(facts, monotonic_s()), width=min(_WIDEST, shutil.get_terminal_size().columns) - _ECHOED)
+            )
             await anyio.sleep(REFRESH_S)  # noqa: TID251 - how often a person looks
     finally:
         lines.footer("")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import OwnerId, Position, Shard, TenantId, Token, WebhookId
-from worker.drain_report import Departure, Leavings, PhaseTime, ShardAccount, balances, drain_report, ledger
+from worker.drain_report import Departure, Leavings, PhaseTime, ShardAccount, balances, drain_report, in_words, ledger
 from worker.journal.completion import Completion
 from worker.journal.port import Done, Progress
 
@@ -88,3 +89,25 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
     assert [name for name in report if name in asked.split()] == asked.split()
     assert report["shards"] == [{"shard": 2, "token": 9, "released_to": "b", "released": True, "held_after_signal_ms": 12}]
     assert report["balances"] is True
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "line"),
+    [
+        ({}, 0, "stopped in 2.6 s: 5 delivered, 2 parked, nothing lost, exit 0"),
+        (
+            {"dead": 1, "in_journal": 3},
+            75,
+            "stopped in 2.6 s: 5 delivered, 2 parked, 1 dead letters, 3 left in the journal, nothing lost, exit 75",
+        ),
+        ({}, 70, "stopped in 2.6 s: 5 delivered, 2 parked, not all of it proved durable: see the log above, exit 70"),
+    ],
+)
+def test_the_report_in_words_says_what_became_of_everything(more: dict[str, int], exit_code: int, line: str) -> None:
+    report = {
+        "phases": [{"name": "drain", "ms": 2_576, "cut": False}, {"name": "handover", "ms": 24, "cut": False}],
+        "during": {"delivered": 5},
+        "ledger": {"parked": 2, "dead": 0, "in_journal": 0, **more},
+        "exit_code": exit_code,
+    }
+    assert in_words(report) == line

@@ -22,8 +22,9 @@ def a_pipe() -> Iterator[tuple[int, Lines]]:
     try:
         yield read_end, lines
     finally:
-        os.close(write_end)
         os.close(read_end)
+        lines.close()  # before its descriptor goes: a thread that still writes would write into whatever gets the number next
+        os.close(write_end)
 
 
 @pytest.fixture(autouse=True)
@@ -125,10 +126,24 @@ def test_the_report_gets_through_a_full_queue_after_everything_before_it() -> No
 def test_the_report_is_one_json_line() -> None:
     with a_pipe() as (read_end, lines):
         lines.start()
-        assert emit_report(lines, {"signals_seen": 2, "phases": [{"name": "PREPARE", "ms": 1, "cut": False}]})
+        assert emit_report(lines, {"signals_seen": 2, "phases": [{"name": "PREPARE", "ms": 1, "cut": False}]}, in_words="stopped")
         (report,) = read_records(read_end)
         lines.close()
     assert report["signals_seen"] == 2
+
+
+def test_on_a_terminal_the_report_comes_in_words_first_and_the_footer_is_gone() -> None:
+    ours, theirs = pty.openpty()
+    lines = Lines(theirs)
+    lines.start()
+    lines.footer("the live line")
+    lines.flush()
+    assert emit_report(lines, {"signals_seen": 2}, in_words="stopped in 2.6 s")
+    shown = os.read(ours, 1 << 16).decode()
+    lines.close()
+    os.close(ours)
+    os.close(theirs)
+    assert shown == 'the live line\r\x1b[2Kstopped in 2.6 s\r\n{"message":"drain report","signals_seen":2}\r\n'
 
 
 def test_nobody_waits_for_a_reader_that_does_not_read() -> None:
