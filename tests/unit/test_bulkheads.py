@@ -102,6 +102,19 @@ def test_the_unproven_and_the_suspects_together_hold_at_most_half() -> None:
     assert verdict(held, webhook("another")) is Verdict.WAIT
 
 
+def test_newcomers_do_not_wait_for_the_deadlines_of_newcomers_that_hang() -> None:
+    held = bulkheads(100)
+    hung = [webhook(f"hung-{n}", host=f"h{n}.example") for n in range(60)]
+    began = sum(len(start_all(held, one)) for one in hung)
+    assert began == 50, "the unproven take the whole half"
+    healthy = webhook("new")
+    assert verdict(held, healthy, 1.9) is Verdict.WAIT
+    held.sweep(2.1)
+    assert verdict(held, healthy, 2.1) is Verdict.START, "what hangs is suspect by now and holds none of the newcomers' places"
+    assert sum(len(start_all(held, one, 2.1)) for one in hung[50:]) == 10
+    assert verdict(held, healthy, 2.1) is Verdict.START, "twelve places: ten are taken"
+
+
 def test_suspects_of_one_destination_hold_at_most_a_quarter() -> None:
     held = bulkheads(16)
     shared = [webhook(f"w{n}", host="one") for n in range(8)]

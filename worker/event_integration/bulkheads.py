@@ -7,13 +7,16 @@ Pure but for what it remembers: time is passed in, randomness injected, nothing 
  ──────────   ───────────────────────────────────────────────────   ──────────   ───────────────────────────────────────
  healthy      answered 2xx last, nothing under way for over 2 s     2, earns 8   whatever the others leave, always ≥ half
  unproven     no 2xx yet in this worker's life                      1            ┐ at most half (half-open probes included),
- suspect      last finished attempt failed, or one > 2 s under way  1            ┘ suspects of one host:port at most a quarter
+ suspect      last finished attempt failed, or one > 2 s under way  1            ┘ suspects of one host:port at most a quarter,
+                                                                                  a quarter of the half kept for the unproven
 ```
 
 An attempt counts where its webhook stands *now*: an endpoint that starts to hang with eight attempts under way takes all
 eight to the suspects' account after 2 s. They never count against the healthy beyond the suspects' half, so the total may
-exceed `max_in_flight` by what the suspects hold beyond their half, and by no more. That excess is not bounded by this file
-but by time: every attempt ends at its deadline, and a suspect with anything under way starts nothing.
+exceed `max_in_flight` by what the suspects hold beyond their share of that half, and by no more. That excess is not bounded by this file
+but by time: every attempt ends at its deadline, and a suspect with anything under way starts nothing. Newcomers that hang
+add to it at most the quarter kept for them, every 2 s until the first deadlines pass; without that quarter sixty hung
+endpoints would keep every healthy newcomer waiting for those deadlines.
 
 Cancelled attempts change nothing but the counts. Every operation is O(1) in the number of webhooks.
 """
@@ -97,6 +100,8 @@ class Bulkheads:
         self._retry_slots = _Share(max(2, int(max_in_flight * RETRY_SHARE)))
         self._suspects_per_destination = max(1, max_in_flight // 4)
         self._suspects_at: dict[str, int] = {}
+        self._suspects = 0
+        """Attempts of suspects under way, wherever they go."""
         self._webhooks: OrderedDict[WebhookId, _Health] = OrderedDict()
         self._recent: OrderedDict[Slot, None] = OrderedDict()
         self._now_s = 0.0
@@ -228,14 +233,24 @@ class Bulkheads:
         if confined:
             if health.circuit.is_probing:
                 return 0
-            room = 1 - health.in_flight
-            if health.is_suspect:
-                room = min(room, self._suspects_per_destination - self._suspects_at.get(health.destination, 0))
+            room = min(1 - health.in_flight, self._confined_room(health))
         else:
             room = min(health.limit, webhook.max_in_flight) - health.in_flight
-        if of_retries:
-            room = min(room, self._retry_slots.room(confined=confined))
-        return min(room, self._slots.room(confined=confined))
+            room = min(room, self._slots.room(confined=False))
+        return min(room, self._retry_slots.room(confined=confined)) if of_retries else room
+
+    def _confined_room(self, health: _Health) -> int:
+        """A quarter of the confined half is for the unproven alone: a healthy newcomer must not wait for hung ones' deadlines.
+
+        A newcomer that hangs gives its place back after 2 s, when it has become a suspect.
+        """
+        share, kept = self._slots, max(1, self._slots.for_confined // 4)
+        if health.is_suspect:
+            here = self._suspects_per_destination - self._suspects_at.get(health.destination, 0)
+            return min(here, share.for_confined - kept - self._suspects, share.room(confined=True))
+        unproven = share.confined - self._suspects
+        beside_suspects_share = share.total - share.healthy - unproven - min(self._suspects, share.for_confined - kept)
+        return max(share.room(confined=True), min(kept - unproven, beside_suspects_share))
 
     def _health_of(self, webhook: Webhook) -> _Health:
         health = self._webhooks.get(webhook.id)
@@ -264,6 +279,7 @@ class Bulkheads:
             health.counts_as_suspect = health.is_suspect
 
     def _count_suspects(self, destination: str, attempts: int) -> None:
+        self._suspects += attempts
         count = self._suspects_at.get(destination, 0) + attempts
         if count:
             self._suspects_at[destination] = count

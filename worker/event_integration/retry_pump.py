@@ -28,6 +28,7 @@ log = structlog.get_logger()
 TURN_S = 0.02
 LOOK_AT_LEAST_EVERY_S = 5.0
 BUSY_LOOK_S = 0.25
+SOON_LOOK_S = 0.04
 WEBHOOKS_PER_LOOK = 1_000
 UNKNOWN_WEBHOOK_AT_ONCE = 16
 """Deliveries of a webhook that is not declared any more, taken per look to become dead letters."""
@@ -53,6 +54,7 @@ class RetryPump:
         self._rates = rates
         self._look_at_s: dict[Shard, float] = {}
         self._noted = anyio.Event()
+        self._turn = 0
         self._depth: dict[Shard, int] = {}
         self._due_at_s: dict[Shard, float] = {}
         """When the earliest delivery of each shard is (or was) due, as last seen."""
@@ -87,7 +89,7 @@ class RetryPump:
         while True:
             await self._until_due()
             now_s = self._clock()
-            for tenure in list(self._tenures()):
+            for tenure in self._in_turn():
                 if (
                     self.is_stopped
                     or not tenure.is_reading
@@ -103,6 +105,13 @@ class RetryPump:
                     log.warning("retry_queue_not_read", cause=str(exc), next_step="looked at again in a second")
                     self._look_at_s[tenure.shard] = now_s + 1.0
                     break
+
+    def _in_turn(self) -> list[Tenure]:
+        """Another shard first each time: what one claims, the next one's same webhook cannot."""
+        tenures = list(self._tenures())
+        self._turn += 1
+        start = self._turn % max(1, len(tenures))
+        return tenures[start:] + tenures[:start]
 
     async def _until_due(self) -> None:
         """Until a shard is to be looked at, at least a turn and at most `LOOK_AT_LEAST_EVERY_S`; `note` may bring it forward."""
@@ -131,7 +140,12 @@ class RetryPump:
                 self._pipeline.resume(tenure, item)
             self._look_by(tenure.shard, now_s)
         elif any(row.due_in_s <= 0 for row in due):
-            self._look_by(tenure.shard, now_s + BUSY_LOOK_S)
+            self._look_by(tenure.shard, now_s + self._busy_look_s(due))
+
+    def _busy_look_s(self, due: list[DueWebhook]) -> float:
+        """Something is due and nothing could start: a healthy webhook's slots free within moments, a suspect's do not."""
+        is_soon = any(row.due_in_s <= 0 and not self._bulkheads.is_suspect(row.webhook_id) for row in due)
+        return SOON_LOOK_S if is_soon else BUSY_LOOK_S
 
     def _look_by(self, shard: Shard, at_s: float) -> None:
         self._look_at_s[shard] = min(at_s, self._look_at_s.get(shard, at_s))
