@@ -24,8 +24,8 @@ REFRESH_S = 0.5
 _SMOOTHING = 0.4
 _WIDEST = 160
 _COLUMNS = 4
-_ECHOED = 2
-"""Room for the ^C that a terminal writes behind the footer: a line it made longer than the terminal is wide could not be erased."""
+_MARGIN = 3
+"""For the cursor, and the ^C that a terminal writes behind the footer: a line that wraps because of it could not be erased."""
 
 
 async def show_live(lines: Lines, statistics: Callable[[], Mapping[str, object]]) -> None:
@@ -40,9 +40,7 @@ async def show_live(lines: Lines, statistics: Callable[[], Mapping[str, object]]
     try:
         while True:
             facts = statistics()
-            lines.footer(
-                picture(facts, rates.after(facts, monotonic_s()), width=min(_WIDEST, shutil.get_terminal_size().columns) - _ECHOED)
-            )
+            lines.footer(picture(facts, rates.after(facts, monotonic_s()), width=min(_WIDEST, shutil.get_terminal_size().columns)))
             await anyio.sleep(REFRESH_S)  # noqa: TID251 - how often a person looks
     finally:
         lines.footer("")
@@ -78,13 +76,13 @@ class Rates:
 
 
 def picture(facts: Mapping[str, object], speed: Speed, *, width: int) -> str:
-    """The footer as text with terminal colours, each line at most `width` wide. Pure."""
+    """The footer as text with terminal colours, each line narrower than `width`. Pure."""
     shown: RenderableType = _line(facts, speed)
     if "phase" in facts:
         shown = Group(_drain(facts), shown)
     out = io.StringIO()
     console = Console(
-        file=out, force_terminal=True, color_system="standard", width=max(20, width - 1), highlight=False, legacy_windows=False
+        file=out, force_terminal=True, color_system="standard", width=max(20, width - _MARGIN), highlight=False, legacy_windows=False
     )
     console.print(shown, end="", no_wrap=True, overflow="ellipsis")
     return out.getvalue().rstrip("\n")
