@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,27 @@ def test_simulate_names_the_instances_it_could_play(config: Path) -> None:
     ended = worker("simulate", "--gateway", "waha", "--instances", "elephant", WORKER_CONFIG=str(config))
     assert ended.returncode == 78
     assert ended.stderr == "--instances: elephant: allowed: a number, or ids of declared waha instances (i-waha)\n"
+
+
+def test_simulate_without_a_worker_says_so_at_once(config: Path) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = unheard.getsockname()[1]
+        ended = worker("simulate", "--instances", "i-generic", WORKER_CONFIG=str(config), WORKER_HTTP__PORT=str(port))
+    assert (ended.returncode, ended.stdout) == (69, "")
+    next_step = "start the worker, or say where it listens with --url or WORKER_HTTP__PORT"
+    assert ended.stderr == f"no worker at 127.0.0.1 port {port}: connection refused; {next_step}\n"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "http://127.0.0.1:http", "ftp://127.0.0.1"])
+def test_simulate_wants_an_address_it_can_call(config: Path, url: str) -> None:
+    ended = worker("simulate", "--url", url, WORKER_CONFIG=str(config))
+    assert (ended.returncode, ended.stderr) == (78, "--url: (not shown): allowed: http:// or https://, host and port of a worker\n")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    ended = worker("--version")
+    assert (ended.returncode, ended.stdout) == (0, f"whatsapp-worker {version('whatsapp-event-worker')}\n")
 
 
 class Door(ThreadingHTTPServer):

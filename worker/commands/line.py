@@ -13,9 +13,7 @@ from worker.domain.catalog import Catalog
 from worker.lifecycle import ExitCode, arm
 from worker.settings import Settings
 
-application = typer.Typer(
-    name="whatsapp-worker", help="The worker that never loses a WhatsApp event.", add_completion=False, pretty_exceptions_enable=False
-)
+application = typer.Typer(name="whatsapp-worker", add_completion=False, pretty_exceptions_enable=False)
 
 
 def line(words: list[str]) -> int:
@@ -25,6 +23,21 @@ def line(words: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - the signature of a callback
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"whatsapp-worker {version('whatsapp-event-worker')}")
+        raise typer.Exit
+
+
+@application.callback()
+def words_of_all(
+    *, version: Annotated[bool, typer.Option("--version", help="Say the version and leave.", callback=_say_version, is_eager=True)] = False
+) -> None:
+    """The worker that never loses a WhatsApp event."""
 
 
 @application.command("run")
@@ -59,10 +72,15 @@ def simulate_command(  # noqa: PLR0913 - one per option
     instances: Annotated[str, typer.Option(help="How many declared instances to play, or their ids with commas between.")] = "1",
     duplicates: Annotated[float, typer.Option(help="Share of pushes that repeat an earlier one.", min=0, max=1)] = 0.02,
     seed: Annotated[int | None, typer.Option(help="The same seed is the same run; a second one is all duplicates.")] = None,
-    url: Annotated[str | None, typer.Option(help="The worker's address; else what http.host and http.port say.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The worker's address; else what http.host and http.port (WORKER_HTTP__PORT) say.")
+    ] = None,
     secret: Annotated[str | None, typer.Option(help="Sign with this; else with the instance's first ingest secret.")] = None,
 ) -> None:
-    """Sends a gateway's traffic, correctly signed, to an ingest address. Exit 1 when something was refused, unanswered or not sent."""
+    """Sends a gateway's traffic, correctly signed, to a worker. Exit 1: something was refused, unanswered or not sent; 69: no worker there.
+
+    It plays instances that your settings declare, and whatever webhooks you declared for them get the events.
+    """
 
     def command(settings: Settings) -> int:
         from worker.commands.simulate import Plan, senders, simulate
