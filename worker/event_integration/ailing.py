@@ -1,7 +1,7 @@
 """Who ails: one warning when a webhook goes bad, one line when it answers again. Only tells; what follows is `standing.py`'s.
 
 A webhook is bad after a second in which it failed and answered nothing with 2xx; it is well after one in which it was the other way
-round. One that goes back and forth gets at most one such pair a minute.
+round. One that goes back and forth gets at most one such pair in five minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from worker.event_integration.transport import Answer, Failure
 
 log = structlog.get_logger("worker.webhooks")
 
-WARN_AGAIN_S = 60.0
+WARN_AGAIN_S = 300.0
 
 
 class Ailing:
