@@ -22,7 +22,7 @@ if ! { [ -x .venv/bin/python ] && .venv/bin/python -c "$suits" 2>/dev/null; }; t
     "$found" -m venv --clear .venv
 fi
 
-echo "setup: installing what requirements/dev.lock names"
+echo "setup: installing what requirements/dev.lock names: about a minute, from the package registry that pip is set up for"
 pip='.venv/bin/python -m pip --disable-pip-version-check --no-input --quiet'
 $pip install --require-hashes --requirement requirements/dev.lock
 $pip install --no-deps --no-build-isolation --editable .
