@@ -127,11 +127,21 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
+def plain(shown: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines()
+
+
 def reported(shown: str) -> dict[str, object]:
     """The drain report among the lines of a terminal."""
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    [line] = [line for line in plain.splitlines() if '"drain_report"' in line]
+    [line] = [line for line in plain(shown) if '"drain_report"' in line]
     return dict(json.loads(line[line.index("{") :]))
+
+
+def is_told_in_words(shown: str) -> bool:
+    """Whether the line before the drain report says that nothing was lost."""
+    lines = plain(shown)
+    [number] = [number for number, line in enumerate(lines) if '"drain_report"' in line]
+    return re.fullmatch(r"stopped in .* s: \d+ delivered, .*nothing lost, exit 0", lines[number - 1]) is not None
 
 
 @pytest.fixture
@@ -178,6 +188,8 @@ async def test_ctrl_c_in_a_terminal_drains_the_worker_and_reports(rig: Rig, envi
         report = reported(terminal.shown)
         assert (report["signal"], report["signals_seen"], report["exit_code"]) == ("SIGINT", 1, 0)
         assert report["balances"]
+        assert is_told_in_words(terminal.shown)
+        assert any(f"dashboard=http://127.0.0.1:{environment['WORKER_HTTP__PORT']}/" in line for line in plain(terminal.shown))
         if how == "make":
             [said] = [line for line in terminal.shown.splitlines() if line.startswith("worker: process id ")]
             pid = int(said.split()[3])
