@@ -186,8 +186,7 @@ async def test_ctrl_c_in_a_terminal_drains_the_worker_and_reports(rig: Rig, envi
             code = await terminal.ended(30)
             reading.cancel_scope.cancel()
         report = reported(terminal.shown)
-        assert (report["signal"], report["signals_seen"], report["exit_code"]) == ("SIGINT", 1, 0)
-        assert report["balances"]
+        assert (report["signal"], report["signals_seen"], report["exit_code"], report["balances"]) == ("SIGINT", 1, 0, True)
         assert is_told_in_words(terminal.shown)
         assert any(f"dashboard=http://127.0.0.1:{environment['WORKER_HTTP__PORT']}/" in line for line in plain(terminal.shown))
         if how == "make":
