@@ -32,6 +32,7 @@ from worker.domain.ids import EventKey, InstanceId, OwnerId, Shard, TenantId, To
 from worker.engine import Engine, EngineSettings, World
 from worker.event_integration.pipeline import Clocks
 from worker.event_integration.retry_queue import DeadLetter
+from worker.event_integration.settling import LINGER_S
 from worker.event_integration.transport import Answer, Failure, Request
 from worker.ingest.preparation import Stamps
 from worker.ingest.reply import Reply
@@ -322,6 +323,8 @@ class Rig:
         return {name: count for name, count in found.items() if count}
 
     async def dead_letters(self) -> list[DeadLetter]:
+        """What the store has once the outcomes that linger have been written."""
+        await pass_time(2 * LINGER_S)
         return [letter for n in range(self.shards) for letter in await self.store.room.dead_letters(Shard(n), limit=10_000)]
 
 

@@ -41,6 +41,7 @@ async def test_an_unreadable_record_is_not_buried_again_by_the_next_owner() -> N
         a = await it.owning()
         await journal_rubbish(it.store)
         await until(lambda: a.engine.settling.dead_count == 1, within_s=3, what="a dead letter")
+        assert len(await it.dead_letters()) == 1
         await a.kill()
         b = await it.owning("b")
         await it.push(b, 2)

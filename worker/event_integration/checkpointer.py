@@ -43,7 +43,7 @@ class Checkpointer:
         self._settling = settling
         self._tenures = tenures
         self._clock = clock
-        self._saving = anyio.Lock()
+        self._saving: dict[Shard, anyio.Lock] = {}
         self._trimmed_at_s: dict[Shard, float] = {}
         self.keep_s = 3600.0
         self.keep_bytes = 16 << 20
@@ -57,12 +57,13 @@ class Checkpointer:
         while True:
             await anyio.sleep(EVERY_S)
             self._settling.write_again()
-            for tenure in list(self._tenures()):
-                if not await self._tend(tenure):
-                    break
+            # All at once: a store that syncs each write to disk syncs once for those that come together.
+            async with anyio.create_task_group() as tending:
+                for tenure in list(self._tenures()):
+                    tending.start_soon(self._tend, tenure)
 
-    async def _tend(self, tenure: Tenure) -> bool:
-        """One tenure's turn; False when the store is away (the others would only wait for it too)."""
+    async def _tend(self, tenure: Tenure) -> None:
+        """One tenure's turn."""
         try:
             if tenure.completion.gap >= MAX_GAP:
                 await self._close_gap(tenure)
@@ -73,15 +74,13 @@ class Checkpointer:
             self.on_stale(tenure)
         except (StoreUnavailable, StoreFull) as exc:
             log.warning("checkpoint_not_saved", shard=tenure.shard, cause=str(exc), next_step="saved with the next one")
-            return False
-        return True
 
     async def save(self, tenure: Tenure) -> Position:
         """Saves what is known now and answers the journal's tail. Raises `StaleToken`, `StoreUnavailable`.
 
-        One save per worker at a time: a checkpoint in doubt is repeated before a newer one is made, and a newer one follows at once.
+        One save per shard at a time: a checkpoint in doubt is repeated before a newer one is made, and a newer one follows at once.
         """
-        async with self._saving:
+        async with self._saving.setdefault(tenure.shard, anyio.Lock()):
             is_repeat = tenure.completion.is_in_doubt
             tail = await self._save(tenure)
             if is_repeat and tenure.completion.has_moved:

@@ -32,6 +32,8 @@ SETTLE_WITHIN_S = 600.0
 """How long the outcome of a claim is kept for a store that is away. A claim settles as long as nobody claimed it anew, also when its
 visibility has ended: while the store was away for us alone another owner may have; then the answer is no, and nothing is changed."""
 WRITE_AGAIN_S = 0.05
+LINGER_S = 0.05
+"""Outcomes wait so long for company: nobody waits for them, and each write alone would cost the store a sync."""
 AWAY = (StoreUnavailable, StoreFull, GroupCommitFull)
 
 
@@ -65,11 +67,13 @@ class Settling:
         self._clock = clock
         self._hooks = hooks
         self._parks = {
-            Shard(n): GroupCommit[tuple[Tenure, Parking], Parked](f"park in shard {n}", partial(self._flush_parks, Shard(n)), BATCH)
+            Shard(n): GroupCommit[tuple[Tenure, Parking], Parked](
+                f"park in shard {n}", partial(self._flush_parks, Shard(n)), BATCH, linger_s=LINGER_S
+            )
             for n in range(shards)
         }
         self._settles = {
-            Shard(n): GroupCommit[Settlement, bool](f"settle in shard {n}", partial(retry_queue.settle, Shard(n)), BATCH)
+            Shard(n): GroupCommit[Settlement, bool](f"settle in shard {n}", partial(retry_queue.settle, Shard(n)), BATCH, linger_s=LINGER_S)
             for n in range(shards)
         }
         self._unwritten: list[_Unwritten] = []
@@ -139,12 +143,13 @@ class Settling:
         The caller awaits the future and sets `delivery.claim`. None: as much waits as may wait; the delivery stays in the journal.
         """
         event = delivery.event
+        parks = self._parks[event.tenure.shard]
         try:
-            return self._parks[event.tenure.shard].submit_nowait(
-                (event.tenure, self._parking(delivery, claim_for_s=visible_in_s)), event.size
-            )
+            answer = parks.submit_nowait((event.tenure, self._parking(delivery, claim_for_s=visible_in_s)), event.size)
         except (GroupCommitFull, GroupCommitClosed):
             return None
+        parks.hurry()
+        return answer
 
     def leave_to_journal(self, delivery: Delivery) -> None:
         """Out of memory; the journal (or its claim's visibility) still has it."""
@@ -155,6 +160,8 @@ class Settling:
         with anyio.move_on_after(deadline.left_s(self._clock())) as scope:
             while self._under_way_in.get(shard, 0) or any(item.tenure.shard == shard for item in self._unwritten):
                 self._written.clear()
+                self._parks[shard].hurry()
+                self._settles[shard].hurry()
                 with anyio.move_on_after(WRITE_AGAIN_S):
                     await self._written.wait()
                 self.write_again()

@@ -1,8 +1,8 @@
 """Group commit: whatever waits at this moment goes out in one call. Owns the items until that call has answered.
 
 One call is under way at a time. While it runs, others gather; when it is idle, an item goes out at once, together with
-whatever else was submitted in the same turn of the loop. Nothing is ever delayed to make a batch larger, and nothing is
-retried: what the call raises is what every item of that batch gets.
+whatever else was submitted in the same turn of the loop. Nothing is delayed to make a batch larger, unless it was made to
+linger (outcomes, for which nobody waits); nothing is retried: what the call raises is what every item of that batch gets.
 
 Hot path: plain asyncio, one future and one deque entry per item (about 2 µs with its share of the batch). The task that
 drives it is `run`, started in a task group by whoever builds it; rejected: a task per batch, which nobody would own.
@@ -52,10 +52,26 @@ class _Entry(NamedTuple, Generic[T, R]):
 class GroupCommit(Generic[T, R]):
     """`flush` gets the items in the order of submission and answers one result for each, in that order."""
 
-    __slots__ = ("_busy", "_closed", "_flush", "_held_bytes", "_idle", "_limits", "_name", "_stats", "_waiting", "_wake")
+    __slots__ = (
+        "_busy",
+        "_closed",
+        "_flush",
+        "_held_bytes",
+        "_hurried",
+        "_idle",
+        "_limits",
+        "_linger_s",
+        "_name",
+        "_stats",
+        "_waiting",
+        "_wake",
+    )
 
-    def __init__(self, name: str, flush: Callable[[list[T]], Awaitable[Sequence[R]]], limits: Limits) -> None:
+    def __init__(self, name: str, flush: Callable[[list[T]], Awaitable[Sequence[R]]], limits: Limits, *, linger_s: float = 0.0) -> None:
+        """`linger_s`: for items nobody waits for, the longest they may wait for company (see `_until_beat`)."""
         self._name = name
+        self._linger_s = linger_s
+        self._hurried = asyncio.Event()
         self._flush = flush
         self._limits = limits
         self._waiting: deque[_Entry[T, R]] = deque()
@@ -111,6 +127,7 @@ class GroupCommit(Generic[T, R]):
         try:
             while await self._something_waits():
                 self._idle.clear()
+                await self._until_beat()
                 await self._send(self._take())
                 if not self._waiting:
                     self._idle.set()
@@ -124,6 +141,7 @@ class GroupCommit(Generic[T, R]):
     async def close(self, deadline: Deadline) -> bool:
         """Takes nothing more and waits, at most until `deadline`, for what was taken. False: something is still under way."""
         self._closed = True
+        self._hurried.set()
         wake, self._wake = self._wake, None
         if wake is not None and not wake.done():
             wake.set_result(None)
@@ -144,6 +162,19 @@ class GroupCommit(Generic[T, R]):
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
         return True
+
+    async def _until_beat(self) -> None:
+        """Lets others gather until the next beat, which all that linger as long have in common: the store syncs once for all of them."""
+        if not self._linger_s or self._closed or len(self._waiting) >= self._limits.max_items:
+            return
+        beat_in_s = self._linger_s - asyncio.get_running_loop().time() % self._linger_s
+        with anyio.move_on_after(beat_in_s):
+            await self._hurried.wait()
+        self._hurried.clear()
+
+    def hurry(self) -> None:
+        """What waits goes out now."""
+        self._hurried.set()
 
     def _take(self) -> list[_Entry[T, R]]:
         """The next batch. Items whose submitter has gone are left out: nobody would hear their answer."""
