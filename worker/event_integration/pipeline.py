@@ -8,8 +8,8 @@
    (retry pump)
 ```
 
-Decides nothing itself: routing, admission and outcome are pure and live next door. Hot path:
-one asyncio task per attempt; nobody's endpoint is awaited by anybody else.
+Decides nothing itself: routing, admission and outcome are pure and live next door.
+Hot path: one asyncio task per attempt; nobody's endpoint is awaited by anybody else.
 
 A delivery is in exactly one place: a lane, under way (`attempts.py`), aside while its lease is in doubt (`leaving.py`), or in `Settling`.
 """
@@ -79,7 +79,7 @@ class Parts:
 
 
 class Pipeline:
-    """Not thread-safe. Every method but `close` is synchronous; attempts run in tasks that it owns."""
+    """Not thread-safe. Everything but an attempt is synchronous; attempts run in tasks, kept in `under_way`."""
 
     def __init__(self, parts: Parts) -> None:
         self._catalog = parts.catalog

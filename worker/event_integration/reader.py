@@ -16,7 +16,7 @@ import structlog
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.errors import StoreUnavailable
-from worker.domain.ids import Position, Shard
+from worker.domain.ids import Position
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.pipeline import Pipeline
 from worker.journal.port import Journal, Segment
@@ -153,9 +153,6 @@ class Reader:
     async def _wait_for_poke(self, within_s: float) -> None:
         with anyio.move_on_after(within_s):
             await self._poked.wait()
-
-    def cursors(self) -> dict[Shard, Position]:
-        return {t.shard: t.completion.cursor for t in self._tenures()}
 
 
 def _expected(before: float, seen: int) -> float:

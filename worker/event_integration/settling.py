@@ -1,7 +1,7 @@
 """Outcomes on their way into the store: what failed is parked, what was claimed is settled, what became dead is kept.
 
 Owns every delivery from the moment its attempt has an outcome until the store (or the journal's tracker) has it. Parks
-and settlements of one shard that wait at the same moment go out in one script. A write whose fate is unknown, because
+and settlements gather for a common beat (decision 0006); those of one shard go out in one script. A write whose fate is unknown, because
 the store is away, is kept and written again; only an ended tenure, or for a claim ten minutes, make it moot: then the
 journal or the retry queue still has the delivery.
 
