@@ -46,6 +46,8 @@ RESERVE_AT_MOST_S = 33.0
 SUSPECTS_GRACE_S = 1.0
 GRANT_UNDER_WAY_S = 0.6
 """For a lease that was being granted when the signal came; part of PREPARE's second."""
+HAND_OVER_ABREAST = 4
+"""Shards given up at a time: few, so that the others are read on; several, because a store that syncs each write syncs once for them."""
 TURN_S = 0.05
 AWAY = (StoreUnavailable, StoreFull)
 
@@ -167,10 +169,16 @@ class Shutdown:
         if self.successor is None:
             await self._drain_alone()
             return
-        for tenure in self._rooms.registry.active():
-            if self._is_over():
-                return
-            await self.hand_over(tenure)
+        turns = anyio.Semaphore(HAND_OVER_ABREAST)
+
+        async def in_turn(tenure: Tenure) -> None:
+            async with turns:
+                if not self._is_over():
+                    await self.hand_over(tenure)
+
+        async with anyio.create_task_group() as handing_over:
+            for tenure in self._rooms.registry.active():
+                handing_over.start_soon(in_turn, tenure)
 
     async def _drain_alone(self) -> None:
         """Everything that a healthy webhook waits for is attempted. Suspects start nothing more; left alone they get one more second."""

@@ -21,7 +21,7 @@ DATA_TIMEOUT_S = 2.0
 BLOCKING_TIMEOUT_S = 2.0
 """Beyond the time that the server was asked to block."""
 DATA_CONNECTIONS = 32
-LEASE_CONNECTIONS = 4
+LEASE_CONNECTIONS = 8
 BLOCKING_CONNECTIONS = 8
 
 

@@ -26,6 +26,8 @@ from worker.journal.port import Checkpoints
 log = structlog.get_logger()
 
 LOOK_AGAIN_S = 2.0
+ABREAST = 4
+"""Shards asked for at a time: a store that syncs each write to disk syncs once for those that come together."""
 AWAY_PAUSE_S = 0.5
 
 
@@ -125,23 +127,45 @@ class Registry:
                 self._acquired = {}
 
     async def _acquire_missing(self) -> float:
-        """One try at every shard we do not hold; answers how long to wait for the next."""
-        wait_s = LOOK_AGAIN_S
-        for number in range(self.shards):
-            shard = Shard(number)
-            held = self._tenures.get(shard)
-            if self.is_draining or (held is not None and held.state is TenureState.ACTIVE):
-                continue
-            if (spent := self._spent.get(shard)) is not None:
-                await self._leases.release(shard, self.identity.owner, spent, to=None)
-                del self._spent[shard]
-            answer = await self._leases.acquire(shard, self.identity.owner, ttl_s=self._renewal.ttl_s, sole=self.identity.sole)
-            match answer:
-                case Granted():
-                    await self._granted(shard, answer)
-                case Busy(remaining_s, _) | Quarantined(remaining_s):
-                    wait_s = min(wait_s, max(0.05, remaining_s + 0.01))
-        return wait_s
+        """One try at every shard we do not hold, a few at a time; answers how long to wait for the next.
+
+        A store that leaves midway ends no other try; it is told of once, when all have ended.
+        """
+        waits_s = [LOOK_AGAIN_S]
+        absences: list[StoreUnavailable | StoreFull] = []
+        turns = anyio.Semaphore(ABREAST)
+
+        async def attempt(shard: Shard) -> None:
+            async with turns:
+                if absences:
+                    return
+                try:
+                    waits_s.append(await self._acquire_one(shard))
+                except (StoreUnavailable, StoreFull) as exc:
+                    absences.append(exc)
+
+        async with anyio.create_task_group() as attempts:
+            for number in range(self.shards):
+                attempts.start_soon(attempt, Shard(number))
+        if absences:
+            raise absences[0]
+        return min(waits_s)
+
+    async def _acquire_one(self, shard: Shard) -> float:
+        """Asks for one shard, unless it is held already; answers when to ask again."""
+        held = self._tenures.get(shard)
+        if self.is_draining or (held is not None and held.state is TenureState.ACTIVE):
+            return LOOK_AGAIN_S
+        if (spent := self._spent.get(shard)) is not None:
+            await self._leases.release(shard, self.identity.owner, spent, to=None)
+            del self._spent[shard]
+        answer = await self._leases.acquire(shard, self.identity.owner, ttl_s=self._renewal.ttl_s, sole=self.identity.sole)
+        match answer:
+            case Granted():
+                await self._granted(shard, answer)
+                return LOOK_AGAIN_S
+            case Busy(remaining_s, _) | Quarantined(remaining_s):
+                return max(0.05, remaining_s + 0.01)
 
     async def _granted(self, shard: Shard, grant: Granted) -> None:
         """A lease is ours: go on with what we knew if nobody held it in between, else start from the checkpoint.
