@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ipaddress import ip_network
 
 import anyio
 import anyio.to_thread
@@ -28,6 +29,7 @@ from worker.adapters.http import AiohttpTransport
 from worker.adapters.redis_store import open_redis_store
 from worker.client_registry.registry import Identity
 from worker.domain.deadline import Deadline
+from worker.domain.destinations import Destinations
 from worker.domain.ids import EventKey, OwnerId
 from worker.engine import Engine, EngineSettings, World
 from worker.event_integration.pipeline import Clocks
@@ -121,7 +123,9 @@ async def main(name: str, redis_url: str, sink_url: str) -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
-    transport: Transport = AiohttpTransport() if name == "engine" else NullTransport()
+    transport: Transport = (
+        AiohttpTransport(Destinations(allowed_private=[ip_network("127.0.0.0/8")])) if name == "engine" else NullTransport()
+    )
     async with engine_subject(redis_url, sink_url, transport) as run:
         await answer_lines(run)
     await transport.close()

@@ -24,6 +24,7 @@ import structlog
 from worker.adapters.clock import rfc3339, utc_now, wall_s
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
+from worker.adapters.http_urls import objection
 from worker.adapters.redis_store import RedisStore
 from worker.adapters.store_opening import EMBEDDED, StoreChoice, opened_store
 from worker.api.dashboard import dashboard_routes
@@ -144,11 +145,11 @@ class Process:
             catalog = with_demo(catalog, base_url)
         destinations = _destinations(self._settings)
         for webhook in catalog.webhooks.values():
-            if (objection := destinations.objection(webhook.url)) is not None:
+            if (why_not := objection(webhook.url, destinations)) is not None:
                 log.warning(
-                    "webhook_unreachable_as_declared", webhook=webhook.id, cause=objection, next_step="its deliveries end as dead letters"
+                    "webhook_unreachable_as_declared", webhook=webhook.id, cause=why_not, next_step="its deliveries end as dead letters"
                 )
-        transport = AiohttpTransport(guard=destinations.allows)
+        transport = AiohttpTransport(destinations)
         try:
             engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings, catalog), _world())
             engine.metrics.event_loop_lag.watch(self._lag.recent_s)

@@ -136,7 +136,7 @@ async def test_a_webhook_that_may_not_be_called_is_told_with_what_to_allow() -> 
             await pass_time(3)
         [entry] = [entry for entry in logs if entry["event"].startswith("webhook_")]
         assert (entry["event"], entry["cause"]) == ("webhook_fails", "forbidden_destination")
-        assert "delivery.allowed_private_cidrs" in entry["next_step"]
+        assert "allowed_private_cidrs" in entry["next_step"]
         assert a.engine.standing.disabled == {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import AsyncExitStack
+from ipaddress import ip_network
 from typing import Protocol
 
 import anyio
@@ -12,7 +13,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.contract import hostile_endpoint as hostile
 from worker.adapters.http import AiohttpTransport, tls_context
 from worker.adapters.memory_transport import Answers, Fails, Hangs, MemoryTransport
+from worker.domain.destinations import Destinations
 from worker.event_integration.transport import Cause, Stage, Transport
+
+ON_LOOPBACK = Destinations(allowed_private=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
 
 
 class World(Protocol):
@@ -45,7 +49,7 @@ class Sockets:
     """The real transport among hostile endpoints on loopback."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
-        self.transport = AiohttpTransport(resolver=NamesOfTests(), tls=tls_context(str(hostile.CERTIFICATE)))
+        self.transport = AiohttpTransport(ON_LOOPBACK, resolver=NamesOfTests(), tls=tls_context(str(hostile.CERTIFICATE)))
         self._stack = stack
         self._endpoints: dict[str, hostile.Endpoint] = {}
 

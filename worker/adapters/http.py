@@ -21,7 +21,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from io import BytesIO
 from time import perf_counter
@@ -31,17 +31,17 @@ import aiohttp
 import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
-from yarl import URL
 
-from worker.adapters.http_failures import ForbiddenAddress, explain
+from worker.adapters.http_failures import ForbiddenDestination, explain
+from worker.adapters.http_urls import Urls
 from worker.domain.deadline import Deadline
+from worker.domain.destinations import Destinations
 from worker.event_integration.transport import Answer, Cause, Failure, Request, Stage
 
 SWEEP_EVERY_S = 0.02
 BODY_GRACE_S = 1.0
 MAX_BODY_BYTES = 65_536
 MAX_DRAINS = 256
-MAX_URLS = 20_000
 WHOLE_BODY_BYTES = 65_536
 KEEPALIVE_S = 30.0
 LOOKUP_DEADLINE_S = 30.0
@@ -53,19 +53,20 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None,
 class AiohttpTransport:
     """`Transport` for real sockets. To be made inside a running loop; `close` it.
 
-    `guard` is asked with each address (numeric, text) before a socket is made; False means forbidden. `tls` comes from
+    `destinations` is asked with each URL, and again with each address and port before a socket is made to just that address: a name
+    that is looked up anew between the two answers changes nothing. Of several addresses the refused are passed over. `tls` comes from
     `tls_context`; one context is shared by all connections, because a new one blocks the loop for 45 ms.
     """
 
     def __init__(
         self,
+        destinations: Destinations,
         *,
-        guard: Callable[[str], bool] | None = None,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._guard = guard
+        self._destinations = destinations
         self._resolver = _BoundedResolver(resolver or aiohttp.AsyncResolver())
         self._connector = _Connector(
             limit=0,
@@ -84,7 +85,7 @@ class AiohttpTransport:
             skip_auto_headers=("Accept", "Accept-Encoding"),
             read_bufsize=MAX_BODY_BYTES // 2,
         )
-        self._urls: dict[str, URL] = {}
+        self._urls = Urls(destinations)
         self._under_way: set[_Attempt] = set()
         self._earliest_s = float("inf")
         self._drains: deque[tuple[float, aiohttp.ClientResponse]] = deque()
@@ -102,7 +103,7 @@ class AiohttpTransport:
         try:
             # A large body goes out in pieces, between which the loop turns.
             body = request.body if len(request.body) <= WHOLE_BODY_BYTES else BytesIO(request.body)
-            response = await self._session.post(self._parsed(request.url), data=body, headers=request.headers, allow_redirects=False)
+            response = await self._session.post(self._urls.parsed(request.url), data=body, headers=request.headers, allow_redirects=False)
         except BaseException as exc:  # noqa: ASYNC103 - what is not raised again is the sweep’s own cancellation, taken back
             if attempt.took_back_its_cancellation():
                 return attempt.failure(Cause.TIMEOUT, f"{deadline.name} passed")
@@ -138,15 +139,6 @@ class AiohttpTransport:
 
     def __repr__(self) -> str:
         return f"<AiohttpTransport {len(self._under_way)} under way, {len(self._drains)} bodies draining>"
-
-    def _parsed(self, url: str) -> URL:
-        """A webhook's URL is parsed once. Raises `ValueError` for what is none."""
-        parsed = self._urls.get(url)
-        if parsed is None:
-            if len(self._urls) >= MAX_URLS:
-                self._urls.clear()
-            parsed = self._urls[url] = URL(url)
-        return parsed
 
     def _watch(self, attempt: _Attempt) -> None:
         self._under_way.add(attempt)
@@ -195,8 +187,9 @@ class AiohttpTransport:
     def _make_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = addr_info
         attempt = _current.get()
-        if self._guard is not None and not self._guard(address[0]):
-            raise ForbiddenAddress
+        refusal = self._destinations.refusal(address[0], address[1])
+        if refusal is not None:
+            raise ForbiddenDestination(refusal)
         made = socket.socket(family, kind, protocol)
         attempt.connects(perf_counter())
         return made
@@ -294,7 +287,7 @@ class _Attempt:
         cause, detail = explain(exc)
         if cause is Cause.FORBIDDEN and self.socket_s is not None:
             # The last of several addresses was forbidden, another was allowed and failed: that one may work tomorrow.
-            cause = Cause.REFUSED
+            cause, detail = Cause.REFUSED, "no address that is allowed let us connect"
         return self.failure(cause, detail)
 
 

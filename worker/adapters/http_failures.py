@@ -14,11 +14,11 @@ from worker.event_integration.transport import Cause
 Explanation = tuple[Cause, str]
 
 
-class ForbiddenAddress(PermissionError):
-    """Raised when the guard refuses an address, before a socket is made."""
+class ForbiddenDestination(PermissionError):
+    """Raised when a URL or an address is refused, before a socket is made. An `OSError`: the next address of the host is then tried."""
 
-    def __init__(self) -> None:
-        super().__init__(errno.EACCES, "the address is not allowed as a destination")
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EACCES, why)
 
 
 def explain(exc: Exception) -> Explanation:
@@ -39,7 +39,7 @@ def _of_certificate(exc: aiohttp.ClientConnectorCertificateError) -> Explanation
 
 
 def _of_url(exc: Exception) -> Explanation:
-    return Cause.INVALID_URL, f"not a URL that can be posted to ({type(exc).__name__})"
+    return Cause.FORBIDDEN, f"its url is not one that can be posted to ({type(exc).__name__})"
 
 
 def _of_header(_: Exception) -> Explanation:
@@ -52,8 +52,8 @@ def _of_close(_: Exception) -> Explanation:
 
 def _of_os(exc: OSError) -> Explanation:
     """Broken, refused, unreachable, or out of file descriptors: an attempt to repeat, whatever the number."""
-    reason = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc.__cause__
-    if isinstance(reason, ForbiddenAddress):
+    reason = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc.__cause__ or exc
+    if isinstance(reason, ForbiddenDestination):
         return Cause.FORBIDDEN, str(reason.strerror)
     if isinstance(reason, ssl.SSLError):
         return Cause.TLS, _tls_detail(reason)
@@ -86,5 +86,4 @@ _BY_CLASS: tuple[tuple[type[Exception], Callable[..., Explanation]], ...] = (
     (aiohttp.ServerDisconnectedError, _of_close),
     (OSError, _of_os),
     (aiohttp.ClientConnectionError, _of_close),
-    (ValueError, _of_url),
 )

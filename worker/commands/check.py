@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 
+from worker.adapters.http_urls import objection
 from worker.adapters.redis_binary import find_redis_binary
 from worker.adapters.redis_store import RedisStore, ServerFacts
 from worker.adapters.store_opening import unreachable
@@ -121,8 +122,5 @@ def webhook_lines(settings: Settings) -> list[str]:
     delivery = settings.delivery
     rule = Destinations(allowed_private=delivery.allowed_private_cidrs, allowed_ports=delivery.allowed_ports)
     lines = [f"declared: {len(settings.tenants)} tenants, {len(settings.instances)} instances, {len(settings.webhooks)} webhooks"]
-    for webhook in settings.webhooks:
-        objection = rule.objection(webhook.url)
-        if objection is not None:
-            lines.append(f"warning: webhook {webhook.id}: {objection}; its deliveries will end as dead letters")
-    return lines
+    objections = ((webhook.id, objection(webhook.url, rule)) for webhook in settings.webhooks)
+    return [*lines, *(f"warning: webhook {name}: {why}; its deliveries will end as dead letters" for name, why in objections if why)]

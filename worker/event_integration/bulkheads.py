@@ -389,7 +389,7 @@ def _limit(health: _Health) -> int:
 
 
 def destination_of(url: str) -> str:
-    """`host:port`, lower case; all unreadable URLs (their attempts end as `invalid_url`) count as one destination."""
+    """`host:port`, lower case; all unreadable URLs (which are never called) count as one destination."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

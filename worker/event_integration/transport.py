@@ -35,7 +35,6 @@ class Cause(StrEnum):
     RESET = "reset"
     TLS = "tls"
     PROTOCOL = "protocol"
-    INVALID_URL = "invalid_url"
     FORBIDDEN = "forbidden_destination"
     INTERNAL = "internal"
 
