@@ -32,14 +32,19 @@ _NOT_IN_A_SUBTYPE = re.compile(r"[^A-Za-z0-9._-]")
 
 def json_body(body: bytes) -> tuple[bytes, Any]:
     """The body with its secrets overwritten, and its value. Raises `MalformedEvent`."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        why = f"not JSON (line {exc.lineno}, column {exc.colno})" if body else "empty"
-        raise MalformedEvent("body", why) from exc
+    value = json_value(body, "body")
     # Parsed first: on JSON the overwriting takes linear time, on anything else it might not.
     clean = redacted(body)
     return clean, value if clean is body else orjson.loads(clean)
+
+
+def json_value(text: bytes, field: str) -> Any:
+    """Raises `MalformedEvent` with the name of the field that holds `text`."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        why = f"not JSON (line {exc.lineno}, column {exc.colno})" if text else "empty"
+        raise MalformedEvent(field, why) from exc
 
 
 def mapping_at(source: Any, *path: str) -> Mapping[str, Any]:
@@ -61,8 +66,16 @@ def text_at(source: Mapping[str, Any], name: str) -> str | None:
 
 
 def id_at(source: Mapping[str, Any], name: str) -> str | None:
-    """An identifier: a text that is not blank, or a whole number; at most `MAX_ID_CHARS`."""
-    value = source.get(name)
+    return identifier(source.get(name))
+
+
+def ids_at(source: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The identifiers of a list, in its order, each once; what is none is left out."""
+    return tuple(dict.fromkeys(found for item in list_at(source, name) if (found := identifier(item)) is not None))
+
+
+def identifier(value: Any) -> str | None:
+    """A text that is not blank, or a whole number; at most `MAX_ID_CHARS`."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and len(value) <= MAX_ID_CHARS:

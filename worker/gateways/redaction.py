@@ -50,23 +50,33 @@ _DIGIT = re.compile(rb"[0-9]")
 
 def redacted(body: bytes) -> bytes:
     """`body`, which must be JSON, with the values of its secret fields overwritten; the same object where there are none."""
+    clean: bytearray | None = None
+    for start, stop, replacement in overwrites(body):
+        clean = bytearray(body) if clean is None else clean
+        clean[start:stop] = replacement
+    return body if clean is None else bytes(clean)
+
+
+def overwrites(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """What `redacted` writes, in order: (from, to, as many bytes)."""
     # A name written with escapes (`to\u006ben`) is found by walking over every string: exact, and ten times slower.
     if _ESCAPED_LETTER.search(body):
         ends = _escaped_key_ends(body)
     else:
         lower = body.lower()
         if not any(hint in lower for hint in _HINTS):
-            return body
+            return
         ends = _key_ends(body)
-    clean: bytearray | None = None
     finished = 0
     for end in ends:
         # A secret field inside a value that is overwritten already must not be walked through again for each of its levels.
         for start, stop, replacement in _secrets_after(body, end) if end >= finished else ():
-            clean = bytearray(body) if clean is None else clean
-            clean[start:stop] = replacement
+            yield start, stop, replacement
             finished = stop
-    return body if clean is None else bytes(clean)
+
+
+def is_secret(name: str) -> bool:
+    return name.lower().replace("-", "").replace("_", "") in SECRET_FIELDS
 
 
 def _key_ends(body: bytes) -> Iterator[int]:
@@ -81,16 +91,16 @@ def _key_ends(body: bytes) -> Iterator[int]:
 
 def _escaped_key_ends(body: bytes) -> Iterator[int]:
     for match in _ANY_KEY.finditer(body):
-        if match[2] is not None and len(match[1]) <= _MAX_NAME_BYTES and _is_secret(match[1]):
+        if match[2] is not None and len(match[1]) <= _MAX_NAME_BYTES and _names_secret(match[1]):
             yield match.end()
 
 
-def _is_secret(quoted: bytes) -> bool:
+def _names_secret(quoted: bytes) -> bool:
     try:
         name: str = orjson.loads(quoted)
     except orjson.JSONDecodeError:
         return False
-    return name.lower().replace("-", "").replace("_", "") in SECRET_FIELDS
+    return is_secret(name)
 
 
 def _secrets_after(body: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
