@@ -17,8 +17,7 @@ from worker.gateways import GATEWAYS
 
 GENERIC = {"type": "message", "message_ids": ["A"], "chat_id": "1@c.us", "media": {"kind": "image", "size": 1}, "occurred_at": 1763797538}
 SHAPES: dict[str, list[Any]] = {
-    "waha": [body_of("waha", name) for name in names_of("waha")],
-    "cloud-api": [body_of("cloud-api", name) for name in names_of("cloud-api")],
+    **{gateway: [body_of(gateway, name) for name in names_of(gateway)] for gateway in GATEWAYS},
     "generic": [GENERIC, [GENERIC, GENERIC]],
 }
 

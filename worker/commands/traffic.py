@@ -141,13 +141,28 @@ def _cloud_api(scene: _Scene, gateway_instance: str) -> Json:
     }
 
 
+def _gowa(scene: _Scene, gateway_instance: str) -> Json:
+    chat = f"{scene.digits}@s.whatsapp.net"
+    at = datetime.fromtimestamp(scene.at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told: Json = {"device_id": "5511900000000@s.whatsapp.net", "session_id": gateway_instance}
+    if scene.kind == "receipt":
+        receipt = {"ids": [scene.message_id], "chat_id": chat, "from": chat, "receipt_type": scene.ack[2]}
+        return {"event": "message.ack", **told, "timestamp": at, "payload": receipt}
+    payload: Json = {"id": scene.message_id, "chat_id": chat, "from": chat, "sender_display_name": scene.name, "from_name": scene.name}
+    payload |= {"timestamp": at, "is_from_me": False, "body": scene.text}
+    if scene.kind == "image":
+        payload["image"] = {"path": f"statics/media/{scene.message_id}.jpeg", "caption": scene.text}
+    return {"event": "message", **told, "payload": payload}
+
+
 def _hex_mac(secret: bytes, body: bytes, algorithm: str) -> str:
     return hmac.digest(secret, body, algorithm).hex()
 
 
-_MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {"generic": _generic, "waha": _waha, "cloud-api": _cloud_api}
+_MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {"generic": _generic, "gowa": _gowa, "waha": _waha, "cloud-api": _cloud_api}
 _SIGNERS: Mapping[str, Callable[[bytes, bytes], dict[str, str]]] = {
     "generic": lambda secret, body: {"x-signature": f"sha256={_hex_mac(secret, body, 'sha256')}"},
+    "gowa": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "waha": lambda secret, body: {"x-webhook-hmac": _hex_mac(secret, body, "sha512"), "x-webhook-hmac-algorithm": "sha512"},
     "cloud-api": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
 }

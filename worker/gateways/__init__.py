@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from worker.gateways import cloud_api, generic, waha
+from worker.gateways import cloud_api, generic, gowa, waha
 from worker.gateways.port import Gateway
 
 GATEWAYS: Mapping[str, Gateway] = MappingProxyType(
     {
         "cloud-api": cloud_api,
         "generic": generic,
+        "gowa": gowa,
         "waha": waha,
     }
 )
