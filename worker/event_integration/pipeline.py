@@ -269,7 +269,10 @@ class Pipeline:
         outcome = self._outcome(attempt, result, now_s)
         is_ok = isinstance(outcome, Delivered)
         self._observer.attempted(attempt, result, outcome, now_s)
-        lane = self._free(attempt, SlotResult.ANSWERED_OK if is_ok else SlotResult.FAILED, now_s)
+        freed_as = SlotResult.ANSWERED_OK if is_ok else SlotResult.FAILED
+        if isinstance(result, Failure) and result.cause is Cause.FORBIDDEN:
+            freed_as = SlotResult.CANCELLED  # never called: did its circuit open, its dead letters would trickle out for days
+        lane = self._free(attempt, freed_as, now_s)
         self._standing.attempted(delivery.webhook_id, result, outcome)
         if is_ok:
             self._buffer.note_completed(lane, now_s)
