@@ -43,7 +43,9 @@ class Ailing:
                 webhook_id, now_s, cause=_cause(failed[webhook_id]), next_step="look at the endpoint; its events wait and are tried again"
             )
         for webhook_id in sorted(forbidden):
-            next_step = "correct its url, or allow its network or port ([delivery] allowed_private_cidrs, allowed_ports); until then dead letters"
+            next_step = (
+                "correct its url, or allow it in [delivery] allowed_private_cidrs or allowed_ports; until then each event is a dead letter"
+            )
             self._warn(webhook_id, now_s, cause="forbidden_destination", next_step=next_step)
         for webhook_id in sorted((self._bad & answered) - failed.keys()):
             self._bad.discard(webhook_id)
