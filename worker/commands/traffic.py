@@ -155,15 +155,33 @@ def _gowa(scene: _Scene, gateway_instance: str) -> Json:
     return {"event": "message", **told, "payload": payload}
 
 
+def _zapi(scene: _Scene, gateway_instance: str) -> Json:
+    told: Json = {"instanceId": gateway_instance, "momment": scene.at_s * 1000, "phone": scene.digits, "isGroup": False}
+    if scene.kind == "receipt":
+        status = {"delivered": "RECEIVED", "read": "READ"}[scene.ack[2]]
+        return {"type": "MessageStatusCallback", **told, "status": status, "ids": [scene.message_id], "phoneDevice": 0}
+    told |= {"chatLid": None, "connectedPhone": "5511900000000", "messageId": scene.message_id, "fromMe": False, "senderName": scene.name}
+    told |= {"waitingMessage": False, "isEdit": False, "status": "RECEIVED", "chatName": scene.name, "fromApi": False}
+    picture = {"imageUrl": "https://media.example.com/sample.jpg", "mimeType": "image/jpeg", "caption": scene.text}
+    return {"type": "ReceivedCallback", **told, **({"text": {"message": scene.text}} if scene.kind == "text" else {"image": picture})}
+
+
 def _hex_mac(secret: bytes, body: bytes, algorithm: str) -> str:
     return hmac.digest(secret, body, algorithm).hex()
 
 
-_MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {"generic": _generic, "gowa": _gowa, "waha": _waha, "cloud-api": _cloud_api}
+_MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {
+    "generic": _generic,
+    "gowa": _gowa,
+    "waha": _waha,
+    "zapi": _zapi,
+    "cloud-api": _cloud_api,
+}
 _SIGNERS: Mapping[str, Callable[[bytes, bytes], dict[str, str]]] = {
     "generic": lambda secret, body: {"x-signature": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "gowa": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "waha": lambda secret, body: {"x-webhook-hmac": _hex_mac(secret, body, "sha512"), "x-webhook-hmac-algorithm": "sha512"},
+    "zapi": lambda secret, _body: {"z-api-token": secret.decode()},
     "cloud-api": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
 }
 GATEWAYS = tuple(sorted(_MAKERS))
