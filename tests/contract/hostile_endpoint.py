@@ -78,9 +78,9 @@ Behaviour = Callable[[Connection], Awaitable[None]]
 
 
 @asynccontextmanager
-async def endpoint(behaviour: Behaviour, *, tls: bool = False) -> AsyncIterator[Endpoint]:
+async def endpoint(behaviour: Behaviour, *, tls: bool = False, host: str = "127.0.0.1") -> AsyncIterator[Endpoint]:
     """Listens on a free loopback port for as long as the block runs."""
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    listener = await anyio.create_tcp_listener(local_host=host, local_port=0)
     seen = Endpoint(port=listener.extra(SocketAttribute.local_port))  # noqa: S610
 
     async def serve(stream: ByteStream) -> None:
