@@ -76,6 +76,8 @@ class Claimed:
     attempts: int
     parked_for_s: float
     """Since the delivery was first parked."""
+    chat: str | None = field(default=None, repr=False)
+    """As it was parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,16 @@ class Settlement:
     counted: bool = True
     dead: DeadReason | None = None
     error: str | None = None
+
+
+class Settled(NamedTuple):
+    """`is_settled` False: the claim is no longer the delivery's (expired and claimed again, or settled already).
+
+    `chat_left`: how many of the delivery's chat still wait after this settlement; 0 without a chat, or when not settled.
+    """
+
+    is_settled: bool
+    chat_left: int
 
 
 class Waiting(NamedTuple):
@@ -138,8 +150,15 @@ class RetryQueue(Protocol):
         """Due deliveries (never due ones nothing), at most as many per webhook as wanted; where order is kept only heads."""
         ...
 
-    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[bool]:
-        """False where the claim is no longer the delivery's (expired and claimed again, or settled already)."""
+    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[Settled]:
+        """What became of each, in order: those before it in the same call have been counted."""
+        ...
+
+    async def waiting_chats(self, shard: Shard, webhooks: Sequence[WebhookId]) -> dict[WebhookId, dict[str, int]]:
+        """Per webhook, chat → deliveries waiting (> 0, claims among them); a webhook where none waits may be missing.
+
+        Not fenced: asked after the grant, only settlements of former owners' claims make it smaller behind the owner's back.
+        """
         ...
 
 

@@ -22,7 +22,7 @@ from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import Shard, TenantId
 from worker.event_buffer.lanes import Delivery, EventBuffer
-from worker.event_integration.retry_queue import DeadReason, Parked, Parking, RetryQueue, Settlement
+from worker.event_integration.retry_queue import DeadReason, Parked, Parking, RetryQueue, Settled, Settlement
 from worker.journal.group_commit import GroupCommit, GroupCommitClosed, GroupCommitFull, Limits
 
 BATCH = Limits(max_items=64, max_bytes=1 << 20, capacity_items=20_000, capacity_bytes=256 << 20)
@@ -73,7 +73,9 @@ class Settling:
             for n in range(shards)
         }
         self._settles = {
-            Shard(n): GroupCommit[Settlement, bool](f"settle in shard {n}", partial(retry_queue.settle, Shard(n)), BATCH, linger_s=LINGER_S)
+            Shard(n): GroupCommit[Settlement, Settled](
+                f"settle in shard {n}", partial(retry_queue.settle, Shard(n)), BATCH, linger_s=LINGER_S
+            )
             for n in range(shards)
         }
         self._unwritten: list[_Unwritten] = []
@@ -288,7 +290,7 @@ class Settling:
         self._began(delivery.event.tenure.shard)
         future.add_done_callback(partial(self._after_settlement, delivery, settlement, moot_at_s))
 
-    def _after_settlement(self, delivery: Delivery, settlement: Settlement, moot_at_s: float, future: asyncio.Future[bool]) -> None:
+    def _after_settlement(self, delivery: Delivery, settlement: Settlement, moot_at_s: float, future: asyncio.Future[Settled]) -> None:
         self._ended(delivery.event.tenure.shard)
         failure = None if future.cancelled() else future.exception()
         if future.cancelled() or isinstance(failure, (*AWAY, GroupCommitClosed)):
