@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,18 @@ def changed(body: Any, *path: str | int, to: Any) -> Any:
     return result
 
 
-def events_of(gateway: str, body: Any, *, instance_id: str = "acme-sales", tenant_id: str = "acme") -> list[Event]:
+def events_of(
+    gateway: str, body: Any, *, headers: Mapping[str, str] | None = None, instance_id: str = "acme-sales", tenant_id: str = "acme"
+) -> list[Event]:
     """What `body` (bytes, or a value written as JSON) becomes when filed under an instance."""
-    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    push = Push(headers=headers or {}, body=body if isinstance(body, bytes) else orjson.dumps(body))
     instance = Instance(id=InstanceId(instance_id), tenant_id=TenantId(tenant_id), gateway=gateway, gateway_instance="default")
     return [
         finish(decoded, instance, RECEIVED_AT, "webhook", lambda: fresh_key(1_763_797_538_300, next(_events).to_bytes(10, "big")))
-        for decoded in GATEWAYS[gateway].decode(Push(body=data))
+        for decoded in GATEWAYS[gateway].decode(push)
     ]
 
 
-def event_of(gateway: str, body: Any, **filing: str) -> Event:
-    [event] = events_of(gateway, body, **filing)
+def event_of(gateway: str, body: Any, *, headers: Mapping[str, str] | None = None, **filing: str) -> Event:
+    [event] = events_of(gateway, body, headers=headers, **filing)
     return event

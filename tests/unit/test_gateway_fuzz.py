@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -14,6 +15,7 @@ from tests.unit.gateway_bodies import body_of, events_of, names_of
 from worker.domain import record
 from worker.domain.errors import MalformedEvent
 from worker.gateways import GATEWAYS
+from worker.gateways.forms import MULTIPART, URLENCODED
 
 GENERIC = {"type": "message", "message_ids": ["A"], "chat_id": "1@c.us", "media": {"kind": "image", "size": 1}, "occurred_at": 1763797538}
 SHAPES: dict[str, list[Any]] = {
@@ -66,9 +68,9 @@ def replaced(body: Any, path: tuple[Any, ...], value: Any) -> Any:
     return body
 
 
-def assert_kept_or_refused(gateway: str, body: bytes) -> None:
+def assert_kept_or_refused(gateway: str, body: bytes, headers: dict[str, str] | None = None) -> None:
     try:
-        events = events_of(gateway, body)
+        events = events_of(gateway, body, headers=headers)
     except MalformedEvent:
         return
     assert events
@@ -113,3 +115,21 @@ def test_a_body_with_damaged_bytes_breaks_nothing(gateway: str, data: st.DataObj
 def test_what_no_parser_takes_is_refused(gateway: str, body: bytes) -> None:
     with pytest.raises(MalformedEvent):
         events_of(gateway, body)
+
+
+FORM = urlencode({"instanceName": "s", "jsonData": orjson.dumps(body_of("wuzapi", "message.media")).decode(), "token": "t"}).encode()
+PARTS = b"".join(
+    b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name, value)
+    for name, value in ((b"jsonData", orjson.dumps(body_of("wuzapi", "receipt.read"))), (b"token", b"t"), (b"file", b"a.jpg"))
+)
+FORMS = [(FORM, {"content-type": URLENCODED}), (FORM, {}), (PARTS + b"--b--\r\n", {"content-type": f"{MULTIPART}; boundary=b"})]
+
+
+@given(shape=st.sampled_from(FORMS), data=st.data())
+def test_a_form_with_damaged_bytes_breaks_nothing(shape: tuple[bytes, dict[str, str]], data: st.DataObject) -> None:
+    written, headers = shape
+    body = bytearray(written)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3) | st.sampled_from([b"%", b"&", b"=", b"\r\n--b"]))
+    assert_kept_or_refused("wuzapi", bytes(body), headers)

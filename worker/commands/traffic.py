@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 
@@ -45,6 +46,7 @@ class Traffic:
         """Raises `KeyError` for a gateway that is not in `GATEWAYS`."""
         self._make = _MAKERS[gateway]
         self._sign = _SIGNERS[gateway]
+        self._write = _WRITERS.get(gateway)
         self._chance = random.Random(f"{gateway} {seed}")  # noqa: S311 - made-up texts need no secrecy
         self._life = f"{self._chance.getrandbits(40):010X}"
         self._number = 0
@@ -53,9 +55,10 @@ class Traffic:
         """`now_s` is the wall clock, in seconds since 1970: when the event is said to have happened."""
         self._number += 1
         scene = _Scene.of(self._chance, f"3EB0{self._life}{self._number:06X}", now_s)
-        body = orjson.dumps(self._make(scene, sender.gateway_instance))
+        said = self._make(scene, sender.gateway_instance)
+        content_type, body = ("application/json", orjson.dumps(said)) if self._write is None else self._write(said)
         signature = {} if sender.secret is None else self._sign(sender.secret.encode(), body)
-        return Push(headers={"content-type": "application/json", **signature}, body=body)
+        return Push(headers={"content-type": content_type, **signature}, body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,22 @@ def _gowa(scene: _Scene, gateway_instance: str) -> Json:
     return {"event": "message", **told, "payload": payload}
 
 
+def _wuzapi(scene: _Scene, gateway_instance: str) -> Json:
+    """The fields of its form; `jsonData` is an event of the whatsmeow library."""
+    chat = f"{scene.digits}@s.whatsapp.net"
+    at = datetime.fromtimestamp(scene.at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    source = {"Chat": chat, "Sender": chat, "IsFromMe": False, "IsGroup": False, "SenderAlt": "", "RecipientAlt": ""}
+    if scene.kind == "receipt":
+        receipt = {**source, "MessageIDs": [scene.message_id], "Timestamp": at, "Type": "read" if scene.ack[2] == "read" else ""}
+        posted: Json = {"type": "ReadReceipt", "event": receipt, "state": scene.ack[2].capitalize()}
+    else:
+        info = {**source, "ID": scene.message_id, "Type": "text", "PushName": scene.name, "Timestamp": at}
+        picture = {"imageMessage": {"mimetype": "image/jpeg", "caption": scene.text, "fileLength": 48_213}}
+        said = {"conversation": scene.text} if scene.kind == "text" else picture
+        posted = {"type": "Message", "event": {"Info": info, "Message": said}}
+    return {"instanceName": gateway_instance, "jsonData": orjson.dumps(posted).decode(), "userID": "7"}
+
+
 def _zapi(scene: _Scene, gateway_instance: str) -> Json:
     told: Json = {"instanceId": gateway_instance, "momment": scene.at_s * 1000, "phone": scene.digits, "isGroup": False}
     if scene.kind == "receipt":
@@ -174,6 +193,7 @@ _MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {
     "generic": _generic,
     "gowa": _gowa,
     "waha": _waha,
+    "wuzapi": _wuzapi,
     "zapi": _zapi,
     "cloud-api": _cloud_api,
 }
@@ -181,7 +201,12 @@ _SIGNERS: Mapping[str, Callable[[bytes, bytes], dict[str, str]]] = {
     "generic": lambda secret, body: {"x-signature": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "gowa": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "waha": lambda secret, body: {"x-webhook-hmac": _hex_mac(secret, body, "sha512"), "x-webhook-hmac-algorithm": "sha512"},
+    "wuzapi": lambda secret, body: {"x-hmac-signature": _hex_mac(secret, body, "sha256")},
     "zapi": lambda secret, _body: {"z-api-token": secret.decode()},
     "cloud-api": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
 }
+_WRITERS: Mapping[str, Callable[[Json], tuple[str, bytes]]] = {
+    "wuzapi": lambda said: ("application/x-www-form-urlencoded", urlencode(said).encode()),
+}
+"""Of gateways that do not write JSON: the content type, and the body."""
 GATEWAYS = tuple(sorted(_MAKERS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from worker.gateways import cloud_api, generic, gowa, waha, zapi
+from worker.gateways import cloud_api, generic, gowa, waha, wuzapi, zapi
 from worker.gateways.port import Gateway
 
 GATEWAYS: Mapping[str, Gateway] = MappingProxyType(
@@ -14,6 +14,7 @@ GATEWAYS: Mapping[str, Gateway] = MappingProxyType(
         "generic": generic,
         "gowa": gowa,
         "waha": waha,
+        "wuzapi": wuzapi,
         "zapi": zapi,
     }
 )
