@@ -25,6 +25,7 @@ from worker.domain.ids import Position, Shard
 from worker.event_buffer.lanes import Delivery, EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
+from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.checkpointer import Checkpointer
 from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
@@ -63,6 +64,8 @@ class Store(Protocol):
     def checkpoints(self) -> Checkpoints: ...
     @property
     def retry_queue(self) -> RetryQueue: ...
+    @property
+    def chat_aliases(self) -> ChatAliases: ...
     @property
     def room(self) -> Room: ...
     @property

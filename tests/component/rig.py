@@ -96,6 +96,7 @@ class Seat:
         self.journal: Any = Line(store.journal, faults)
         self.checkpoints: Any = Line(store.checkpoints, faults)
         self.retry_queue: Any = Line(store.retry_queue, faults)
+        self.chat_aliases: Any = Line(store.chat_aliases, faults)
         self.room: Any = Line(store.room, faults)
         self.webhook_states: Any = Line(store.webhook_states, faults)
         self.leases: Any = Line(store.leases, faults)

@@ -19,7 +19,7 @@ from random import Random
 from typing import Protocol
 
 from tests.contract.model_owner import CHATS, HOOKS, IN_ORDER, Attempt, Delivery, Owner, Told, Verdict
-from tests.contract.samples import SHARD, TENANT, Store, event
+from tests.contract.samples import SHARD, TENANT, Store, event, settle
 from worker.client_registry.port import Granted
 from worker.domain.ids import ClaimId, EventKey, OwnerId, Position, Token, WebhookId, delivery_id
 from worker.event_integration.retry_queue import Parking, Settlement
@@ -166,10 +166,10 @@ class World:
         told = self.positions[delivery.position]
         outcome = Settlement(claim=claim, delivery_id=delivery_id(told.key, delivery.hook), event_key=told.key, webhook_id=delivery.hook)
         outcome = replace(outcome, delivered=True) if arrived else replace(outcome, retry_in_s=self.random.choice([0.0, 0.01]))
-        [was_its_claim] = await self.store.retry_queue.settle(SHARD, [outcome])
+        was_its_claim = await settle(self.store, outcome)
         if self.rules.graceful and not was_its_claim:
             raise Verdict(f"{delivery}: a claim that cannot have expired did not settle")
-        if was_its_claim and await self.store.retry_queue.settle(SHARD, [outcome]) != [False]:
+        if was_its_claim and await settle(self.store, outcome):
             raise Verdict(f"{delivery}: settled twice")
 
     async def _fault(self) -> None:

@@ -13,6 +13,7 @@ import anyio
 from tests.real_redis import RealRedis
 from worker.client_registry.port import Granted, Leases, Membership
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
+from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.retry_queue import Claimed, DueWebhook, Parked, Parking, RetryQueue, Room, Settlement, Want
 from worker.event_integration.webhook_states import WebhookStates
 from worker.journal.port import Checkpoints, Journal, NewEvent
@@ -42,6 +43,8 @@ class Store(Protocol):
     def checkpoints(self) -> Checkpoints: ...
     @property
     def retry_queue(self) -> RetryQueue: ...
+    @property
+    def chat_aliases(self) -> ChatAliases: ...
     @property
     def room(self) -> Room: ...
     @property
@@ -137,8 +140,8 @@ def retry(of: Claimed, in_s: float, *, counted: bool = True) -> Settlement:
 
 
 async def settle(store: Store, settlement: Settlement) -> bool:
-    [was_its_claim] = await store.retry_queue.settle(SHARD, [settlement])
-    return was_its_claim
+    [settled] = await store.retry_queue.settle(SHARD, [settlement])
+    return settled.is_settled
 
 
 def positions(claimed: list[Claimed]) -> list[Position]:

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from tests.contract.samples import HOOK, LONG_S, OWNER, SHARD, TENANT, append, event, grant
+from tests.contract.samples import HOOK, LONG_S, OWNER, SHARD, TENANT, append, delivered, event, grant, settle
 from tests.real_redis import RealRedis, real_redis
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_store import RedisStore, open_redis_store
 from worker.client_registry.port import Granted, Quarantined
 from worker.domain.errors import ConfigurationError, StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId, Position, Token, delivery_id
-from worker.event_integration.retry_queue import DeadReason, Parking, Settlement, Waiting, Want
+from worker.event_integration.retry_queue import DeadReason, Parking, Waiting, Want
 from worker.journal.port import Checkpoint, Done, Freed
 
 pytestmark = pytest.mark.anyio
@@ -135,10 +135,7 @@ async def test_at_maxmemory_what_frees_goes_on(store: RedisStore, redis: RedisCl
     (claimed,) = await store.retry_queue.claim(SHARD, token, {HOOK: Want(1, LONG_S)})
     done = (Done(Position(2), None),)
     await store.checkpoints.save(Checkpoint(shard=SHARD, token=token, number=1, prefix=Position(1), done=done, freed={TENANT: Freed(2, 2)}))
-    settlement = Settlement(
-        claim=claimed.claim, delivery_id=claimed.delivery_id, event_key=claimed.event_key, webhook_id=HOOK, delivered=True
-    )
-    assert await store.retry_queue.settle(SHARD, [settlement]) == [True]
+    assert await settle(store, delivered(claimed))
     assert await store.room.waiting([SHARD]) == {SHARD: {}}
 
 

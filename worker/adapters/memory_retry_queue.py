@@ -15,6 +15,7 @@ from worker.event_integration.retry_queue import (
     DueWebhook,
     Parked,
     Parking,
+    Settled,
     Settlement,
     Waiting,
     Want,
@@ -54,12 +55,21 @@ class MemoryRetryQueue:
         await self._faults.answered("claim")
         return claimed
 
-    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[bool]:
+    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[Settled]:
         await self._faults.reach("settle")
         state = self._shards[shard]
         answers = [_settle(state, settlement, self._clock()) for settlement in settlements]
         await self._faults.answered("settle")
         return answers
+
+    async def waiting_chats(self, shard: Shard, webhooks: Sequence[WebhookId]) -> dict[WebhookId, dict[str, int]]:
+        await self._faults.reach("waiting_chats")
+        asked, chats = set(webhooks), dict[WebhookId, dict[str, int]]()
+        for (webhook_id, chat), line in self._shards[shard].order.items():
+            if webhook_id in asked:
+                chats.setdefault(webhook_id, {})[chat] = len(line)
+        await self._faults.answered("waiting_chats")
+        return chats
 
 
 class MemoryRoom:
@@ -127,7 +137,7 @@ def _delivery_of(item: Parking, now_s: float) -> ParkedDelivery:
         tenant_id=item.tenant_id,
         position=item.position,
         attempts=item.attempts,
-        chat=item.chat,
+        chat=item.chat or None,
         parked_at_s=now_s,
         ready_at_s=now_s + item.due_in_s,
         claim=None,
@@ -162,28 +172,33 @@ def _claim(state: MemoryShard, webhook_id: WebhookId, want: Want, now_s: float) 
                 record=state.payloads[delivery.event_key].record,
                 attempts=delivery.attempts,
                 parked_for_s=now_s - delivery.parked_at_s,
+                chat=delivery.chat,
             )
         )
     return claimed
 
 
-def _settle(state: MemoryShard, settlement: Settlement, now_s: float) -> bool:
+def _settle(state: MemoryShard, settlement: Settlement, now_s: float) -> Settled:
     delivery = state.deliveries.get(settlement.delivery_id)
     if delivery is None or delivery.claim != settlement.claim:
-        return False
+        return Settled(is_settled=False, chat_left=0)
     if settlement.delivered:
         state.dequeue(delivery)
         state.release_payload(delivery.event_key, delivery.webhook_id)
-        return True
-    delivery.attempts += settlement.counted
-    if settlement.dead is not None:
-        _bury(state, delivery, settlement.dead, settlement.error, now_s)
-        return True
+    else:
+        delivery.attempts += settlement.counted
+        if settlement.dead is not None:
+            _bury(state, delivery, settlement.dead, settlement.error, now_s)
+        else:
+            _retry(state, delivery, now_s + (settlement.retry_in_s or 0.0), settlement.error)
+    return Settled(is_settled=True, chat_left=state.waiting_in_chat_of(delivery))
+
+
+def _retry(state: MemoryShard, delivery: ParkedDelivery, due_at_s: float, error: str | None) -> None:
     delivery.claim = None
-    delivery.error = settlement.error or delivery.error
-    delivery.ready_at_s = now_s + (settlement.retry_in_s or 0.0)
+    delivery.error = error or delivery.error
+    delivery.ready_at_s = due_at_s
     state.schedule(delivery)
-    return True
 
 
 def _bury(state: MemoryShard, delivery: ParkedDelivery, reason: DeadReason, error: str | None, now_s: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from worker.domain.errors import StaleToken, StoreFull
-from worker.domain.ids import ClaimId, DeliveryId, EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId
+from worker.domain.ids import ClaimId, DeliveryId, EventKey, InstanceId, OwnerId, Position, Shard, TenantId, Token, WebhookId
 from worker.event_integration.retry_queue import DeadLetter, Waiting
 from worker.journal.port import Done, NewEvent
 
@@ -164,6 +164,7 @@ class MemoryShard:
         self.due: dict[WebhookId, ScoredSet] = {}
         self.order: dict[tuple[WebhookId, str], list[tuple[Position, DeliveryId]]] = {}
         self.dead: dict[DeliveryId, DeadDelivery] = {}
+        self.aliases: dict[tuple[InstanceId, str], str] = {}
 
     def guard(self, token: Token) -> None:
         """Every fenced script begins with this. Raises `StaleToken` once a newer token exists."""
@@ -239,6 +240,10 @@ class MemoryShard:
                 del self.order[delivery.webhook_id, delivery.chat]
         if not due:
             self.due.pop(delivery.webhook_id, None)
+
+    def waiting_in_chat_of(self, delivery: ParkedDelivery) -> int:
+        """Itself included, where it still waits; 0 without a chat."""
+        return 0 if delivery.chat is None else len(self.order.get((delivery.webhook_id, delivery.chat), ()))
 
     def _due_of(self, webhook_id: WebhookId) -> ScoredSet:
         return self.due.setdefault(webhook_id, ScoredSet())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from worker.adapters.memory_chat_aliases import MemoryChatAliases
 from worker.adapters.memory_faults import StoreFaults
 from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
 from worker.adapters.memory_leases import MemoryLeases, MemoryMembership
@@ -44,6 +45,7 @@ class MemoryStore:
         self.journal = MemoryJournal(state, self.faults, clock)
         self.checkpoints = MemoryCheckpoints(state, self.faults, clock)
         self.retry_queue = MemoryRetryQueue(state, self.faults, clock)
+        self.chat_aliases = MemoryChatAliases(state, self.faults)
         self.room = MemoryRoom(state, self.faults, clock, limit)
         self.webhook_states = MemoryWebhookStates(self.faults, clock)
         self.leases = MemoryLeases(state, self.faults, clock)

@@ -23,6 +23,7 @@ class ShardKeys:
 
     __slots__ = (
         "_tag",
+        "aliases",
         "claims",
         "cursor",
         "dead",
@@ -59,6 +60,7 @@ class ShardKeys:
         self.due = tag + "due"
         self.dead = tag + "dead"
         self.dead_at = tag + "dead:at"
+        self.aliases = tag + "aliases"
 
     def payload(self, event_key: EventKey) -> str:
         return f"{self._tag}payload:{event_key}"

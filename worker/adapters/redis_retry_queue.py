@@ -16,6 +16,7 @@ from worker.event_integration.retry_queue import (
     DueWebhook,
     Parked,
     Parking,
+    Settled,
     Settlement,
     Waiting,
     Want,
@@ -81,15 +82,23 @@ class RedisRetryQueue:
             await self._bury_without_record(shard, [row for row, record in zip(rows, records, strict=True) if record is None])
         return claimed
 
-    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[bool]:
-        k, settled = ShardKeys(shard), list[bool]()
+    async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[Settled]:
+        k, settled = ShardKeys(shard), list[Settled]()
         for batch in _batches(settlements):
             keys, args = [k.deliveries, k.due, k.waiting, k.dead, k.dead_at, k.claims], list[Argument]()
             for item in batch:
                 keys += (k.payload(item.event_key), *k.line_of(item.webhook_id))
                 args += _settlement_args(item)
-            settled += [answer == 1 for answer in await self._data.call(*SETTLE.call(keys, args))]
+            answers = await self._data.call(*SETTLE.call(keys, args))
+            settled += [Settled(is_settled=answer > 0, chat_left=max(0, answer - 1)) for answer in answers]
         return settled
+
+    async def waiting_chats(self, shard: Shard, webhooks: Sequence[WebhookId]) -> dict[WebhookId, dict[str, int]]:
+        if not webhooks:
+            return {}
+        k = ShardKeys(shard)
+        replies = await self._data.exchange([("HGETALL", k.line_of(webhook)[1]) for webhook in webhooks])
+        return {webhook: _chats(reply) for webhook, reply in zip(webhooks, replies, strict=True) if reply}
 
     async def _bury_without_record(self, shard: Shard, rows: Sequence[list[bytes | int]]) -> None:
         """Only damage from outside takes a payload away; such a delivery would else be claimed for ever."""
@@ -149,12 +158,20 @@ def _parking_args(item: Parking) -> tuple[Argument, ...]:
         item.record,
         item.attempts,
         _ms(item.due_in_s),
-        # NUL ends a chat in `order`; a chat that holds one would mix with another's line.
-        (item.chat or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
+        _stored(item.chat or ""),
         item.error or "",
         "" if item.claim_for_s is None else _ms(item.claim_for_s),
         item.dead or "",
     )
+
+
+def _stored(chat: str) -> str:
+    """NUL ends a chat in `order`: one that holds it would mix with another's line, so here no stored chat does."""
+    return chat.replace("\1", "\1\2").replace("\0", "\1\1")
+
+
+def _chat(stored: bytes) -> str:
+    return stored.decode().replace("\1\1", "\0").replace("\1\2", "\1")
 
 
 def _settlement_args(item: Settlement) -> tuple[Argument, ...]:
@@ -172,7 +189,8 @@ def _settlement_args(item: Settlement) -> tuple[Argument, ...]:
 
 
 def _claimed(row: list[bytes | int], record: bytes) -> Claimed:
-    claim, delivery_id, event_key, webhook_id, tenant_id, position, attempts, parked_for_ms = row
+    claim, delivery_id, event_key, webhook_id, tenant_id, position, attempts, parked_for_ms, chat = row
+    assert isinstance(chat, bytes)
     return Claimed(
         claim=ClaimId(int(claim)),
         delivery_id=DeliveryId(_text(delivery_id)),
@@ -183,6 +201,7 @@ def _claimed(row: list[bytes | int], record: bytes) -> Claimed:
         record=record,
         attempts=int(attempts),
         parked_for_s=int(parked_for_ms) / 1000,
+        chat=_chat(chat) or None,
     )
 
 
@@ -215,6 +234,10 @@ def _dead_letter(row: list[bytes | int]) -> DeadLetter:
 def _text(value: bytes | int) -> str:
     assert isinstance(value, bytes)
     return value.decode()
+
+
+def _chats(reply: Sequence[bytes]) -> dict[str, int]:
+    return {_chat(chat): int(count) for chat, count in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def _waiting(reply: Sequence[bytes]) -> dict[TenantId, Waiting]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
 
-from worker.adapters import redis_journal, redis_keys, redis_leases, redis_retry_queue, redis_webhook_states
+from worker.adapters import redis_chat_aliases, redis_journal, redis_keys, redis_leases, redis_retry_queue, redis_webhook_states
+from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
 from worker.adapters.redis_leases import RedisLeases, RedisMembership
@@ -42,7 +43,8 @@ class RedisStore:
     """The bundle that the twin `MemoryStore` mirrors. Made by `open_redis_store`; belongs to one event loop."""
 
     def __init__(self, url: str, *, slot_ms: int, slot_keys: int, replicated: bool) -> None:
-        scripts = (*redis_journal.SCRIPTS, *redis_retry_queue.SCRIPTS, *redis_leases.SCRIPTS, *redis_webhook_states.SCRIPTS)
+        rooms = (redis_journal, redis_retry_queue, redis_chat_aliases, redis_leases, redis_webhook_states)
+        scripts = tuple(script for room in rooms for script in room.SCRIPTS)
         self._lease = RedisClient(url, name="lease", timeout_s=LEASE_TIMEOUT_S, max_connections=LEASE_CONNECTIONS, scripts=scripts)
         self._data = RedisClient(url, name="data", timeout_s=DATA_TIMEOUT_S, max_connections=DATA_CONNECTIONS, scripts=scripts)
         self._blocking = RedisClient(
@@ -51,6 +53,7 @@ class RedisStore:
         self.journal = RedisJournal(self._data, self._blocking, slot_ms=slot_ms, slot_keys=slot_keys, replicated=replicated)
         self.checkpoints = RedisCheckpoints(self._data)
         self.retry_queue = RedisRetryQueue(self._data)
+        self.chat_aliases = RedisChatAliases(self._data)
         self.room = RedisRoom(self._data)
         self.webhook_states = RedisWebhookStates(self._data)
         self.leases = RedisLeases(self._lease)

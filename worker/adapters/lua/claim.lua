@@ -1,7 +1,7 @@
 -- claim: take out what is due, as many per webhook as can start now. Fenced.
 -- KEYS  1 fence  2 deliveries  3 claims  4 due  then per webhook: due:<webhook>, order:<webhook>
 -- ARGV  1 token  then per webhook: webhook, count, visible after ms
--- reply per claimed delivery: {claim, delivery id, event_key, webhook, tenant, position, attempts, parked for ms}
+-- reply per claimed delivery: {claim, delivery id, event_key, webhook, tenant, position, attempts, parked for ms, chat ('': none)}
 --       The records are read by the caller: their keys are not known before.
 -- An error midway leaves claims that nobody heard of; they end at their visibility time.
 
@@ -22,7 +22,7 @@ local function claim(line, id, visible_after_ms)
   delivery.at = now + visible_after_ms
   write_delivery(KEYS[2], id, delivery)
   schedule(line, id, delivery)
-  reply[#reply + 1] = {delivery.cl, id, delivery.ek, delivery.w, delivery.t, delivery.p, delivery.n, now - delivery.fp}
+  reply[#reply + 1] = {delivery.cl, id, delivery.ek, delivery.w, delivery.t, delivery.p, delivery.n, now - delivery.fp, delivery.c or ''}
 end
 
 for index = 0, (#ARGV - 1) / 3 - 1 do

@@ -2,7 +2,7 @@
 -- KEYS  1 deliveries  2 due  3 waiting  4 dead  5 dead:at  6 claims
 --       then per settlement: payload:<event_key>, due:<webhook>, chats:<webhook>, order:<webhook>
 -- ARGV  per settlement: claim, delivery id, webhook, outcome (ok, retry, dead), retry in ms, counted (1/0), dead reason, error
--- reply per settlement: 1 settled, 0 the claim is not the delivery's any more
+-- reply per settlement: 0 the claim is not the delivery's any more, else 1 + how many of its chat still wait (no chat: none)
 -- An error midway: a delivery leaves the queue before its payload is released, so at worst a payload stays behind.
 
 local FIRST_KEY, KEY_STRIDE, STRIDE = 7, 4, 8
@@ -36,7 +36,7 @@ local function settle(a, payload, line)
     end
   end
   mirror(keys.due, webhook, line)
-  return 1
+  return 1 + (delivery.c and tonumber(redis.call('HGET', line.chats, delivery.c) or '0') or 0)
 end
 
 local reply = {}
