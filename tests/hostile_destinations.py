@@ -1,6 +1,10 @@
-"""Where a webhook of an attacker might point: hosts as they stand in a URL, and addresses that a name of theirs resolves to."""
+"""Where a webhook of an attacker might point: hosts as they stand in a URL, addresses that a name resolves to, and who listens there."""
 
 from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 LOOPBACK_HOSTS = (
     *("127.0.0.1", "127.0.0.2", "127.255.255.254", "0.0.0.0", "localhost", "LOCALHOST", "localhost.", "a.localhost", "A.B.LocalHost."),  # noqa: S104
@@ -25,7 +29,7 @@ ELSEWHERE_HOSTS = (
     *("169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518", "169.254.170.2", "100.100.100.200"),
     *("[fd00:ec2::254]", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::]"),
     *("[fe80::1]", "[fe80::1%25eth0]", "[fec0::1]", "[fc00::1]", "[ff02::1]", "[100::1]", "[2001:db8::1]", "[2001:10::1]", "[3fff::1]"),
-    *("256.1.1.1", "1.2.3.4.5", "4294967297", "[::ffff:127.1]"),
+    *("256.1.1.1", "1.2.3.4.5", "4294967297", "0b1111111.0.0.1"),
 )
 
 HOSTS = LOOPBACK_HOSTS + ELSEWHERE_HOSTS
@@ -41,3 +45,36 @@ ADDRESSES = (
 
 def hostile_url(host: str, port: int) -> str:
     return f"http://{host}:{port}/hook?token=a-secret"
+
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - the point
+
+
+@contextmanager
+def listening(addresses: Sequence[str] = EVERYWHERE, port: int = 0) -> Iterator[tuple[int, list[socket.socket]]]:
+    """A port, the same on each of these addresses; who connects to it stays in the backlog."""
+    with ExitStack() as stack:
+        made = []
+        for address in addresses:
+            one = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if one.family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address, port))
+            one.listen()
+            one.setblocking(False)
+            port = one.getsockname()[1]
+            made.append(one)
+        yield port, made
+
+
+def connections(listeners: list[socket.socket]) -> int:
+    count = 0
+    for one in listeners:
+        try:
+            while True:
+                one.accept()[0].close()
+                count += 1
+        except BlockingIOError:
+            pass
+    return count

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 
@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.contract import hostile_endpoint as hostile
 from tests.contract.name_server import NameServer, Zone, name_server
-from tests.hostile_destinations import ADDRESSES, HOSTS, hostile_url
+from tests.hostile_destinations import ADDRESSES, HOSTS, connections, hostile_url, listening
 from worker.adapters.http import AiohttpTransport
 from worker.domain.deadline import Deadline
 from worker.domain.destinations import Destinations
@@ -52,33 +52,6 @@ def heard() -> Iterator[list[tuple[Any, ...]]]:
     _heard = None
 
 
-@contextmanager
-def listening_everywhere() -> Iterator[tuple[int, list[socket.socket]]]:
-    """A port on every address of this machine, both families; who connects to it stays in the backlog."""
-    with ExitStack() as stack:
-        ipv4 = stack.enter_context(socket.create_server(("0.0.0.0", 0)))  # noqa: S104 - the point
-        port = ipv4.getsockname()[1]
-        ipv6 = stack.enter_context(socket.socket(socket.AF_INET6))
-        ipv6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        ipv6.bind(("::", port))
-        ipv6.listen()
-        for listening in (ipv4, ipv6):
-            listening.setblocking(False)
-        yield port, [ipv4, ipv6]
-
-
-def connections(listening: list[socket.socket]) -> int:
-    count = 0
-    for one in listening:
-        try:
-            while True:
-                one.accept()[0].close()
-                count += 1
-        except BlockingIOError:
-            pass
-    return count
-
-
 @asynccontextmanager
 async def transport_of(rule: Destinations, names: NameServer | None = None) -> AsyncIterator[AiohttpTransport]:
     """Asks the test's own server for names, over UDP, with the resolver that the worker uses."""
@@ -101,11 +74,11 @@ def is_refused(result: Answer | Failure) -> bool:
 
 
 async def test_no_host_in_a_url_leads_to_a_forbidden_address(heard: list[tuple[Any, ...]]) -> None:
-    with listening_everywhere() as (port, listening):
+    with listening() as (port, listeners):
         async with transport_of(STRICT) as transport:
             got_through = [host for host in HOSTS if not is_refused(await post(transport, hostile_url(host, port)))]
         assert got_through == []
-        assert connections(listening) == 0
+        assert connections(listeners) == 0
     assert heard == []
 
 
@@ -113,11 +86,11 @@ async def test_no_name_leads_to_a_forbidden_address(heard: list[tuple[Any, ...]]
     zone: dict[str, list[list[str]]] = {f"n{n}.hostile.test": [[address]] for n, address in enumerate(ADDRESSES)}
     zone["all.hostile.test"] = [list(ADDRESSES)]
     zone["alias.hostile.test"] = [["n0.hostile.test", "127.0.0.1"]]
-    with listening_everywhere() as (port, listening):
+    with listening() as (port, listeners):
         async with name_server(zone) as names, transport_of(STRICT, names) as transport:
             results = {name: await post(transport, hostile_url(name, port)) for name in zone}
         assert [name for name, result in results.items() if not is_refused(result)] == []
-        assert connections(listening) == 0
+        assert connections(listeners) == 0
     assert heard == []
 
 
@@ -179,23 +152,23 @@ async def test_a_name_that_is_not_found_is_no_refusal() -> None:
 
 
 async def test_a_redirect_inside_is_an_answer_and_not_followed(heard: list[tuple[Any, ...]]) -> None:
-    with listening_everywhere() as (inside, listening):
+    with listening() as (inside, listeners):
         moved = f"HTTP/1.1 307 Moved\r\nLocation: http://{OURS}:{inside}/\r\nContent-Length: 0\r\n\r\n".encode()
         async with endpoint_of_ours({}, moved) as (_, port, _seen), transport_of(ONE_OF_OURS) as transport:
             answer = await post(transport, hostile_url(OURS, port))
         assert isinstance(answer, Answer)
         assert answer.status == 307
-        assert connections(listening) == 0
+        assert connections(listeners) == 0
     assert heard == [(OURS, port)]
 
 
 async def test_a_proxy_named_in_the_environment_is_not_used(heard: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    with listening_everywhere() as (proxy, listening):
+    with listening() as (proxy, listeners):
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
         async with endpoint_of_ours({}) as (_, port, _seen), transport_of(ONE_OF_OURS) as transport:
             assert isinstance(await post(transport, hostile_url(OURS, port)), Answer)
-        assert connections(listening) == 0
+        assert connections(listeners) == 0
     assert heard == [(OURS, port)]
 
 

@@ -74,6 +74,7 @@ class Worker:
         self._file.write_text(toml)
         self.data_dir = directory / "data"
         self.log = directory / "log"
+        self.command = [sys.executable, "-m", "worker", "run"]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._session = session
@@ -109,7 +110,7 @@ class Worker:
         """Starts the process and returns at once."""
         self._life_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self._process = await anyio.open_process([sys.executable, "-m", "worker", "run"], env=self.environment, stdout=log, stderr=log)
+            self._process = await anyio.open_process(self.command, env=self.environment, stdout=log, stderr=log)
 
     async def start(self) -> float:
         """Returns once `/readyz` says so; answers after how many seconds."""

@@ -33,7 +33,8 @@ class Arrival(NamedTuple):
 class Sink:
     """`arrivals[webhook][event id]`: each time it was answered 2xx. `asked`: requests begun, whatever became of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.arrivals: dict[str, dict[str, list[Arrival]]] = defaultdict(lambda: defaultdict(list))
         self.asked: Counter[str] = Counter()
         self.in_flight: Counter[str] = Counter()
@@ -48,9 +49,9 @@ class Sink:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=4096)
+        site = web.TCPSite(self._runner, self._host, 0, backlog=4096)
         await site.start()
-        self._address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._address = f"http://{self._host}:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
