@@ -185,11 +185,28 @@ def _zapi(scene: _Scene, gateway_instance: str) -> Json:
     return {"type": "ReceivedCallback", **told, **({"text": {"message": scene.text}} if scene.kind == "text" else {"image": picture})}
 
 
+def _baileys(scene: _Scene, gateway_instance: str) -> Json:
+    chat = f"{scene.digits}@s.whatsapp.net"
+    told: Json = {"instanceId": gateway_instance, "timestamp": scene.at_s}
+    if scene.kind == "receipt":
+        change = {"key": {"remoteJid": chat, "fromMe": True, "id": scene.message_id}, "update": {"status": scene.ack[0] + 1}}
+        return {"event": "WHATSAPP_MESSAGES_UPDATE", **told, "payload": {"iid": gateway_instance, "raw": {"updates": [change]}}}
+    contact = {"owner": "user", "remoteJid": chat, "participant": None, "phone": f"+{scene.digits}", "displayName": scene.name}
+    message: Json = {"id": scene.message_id, "chatId": chat, "type": scene.kind, "text": scene.text}
+    if scene.kind == "image":
+        message["media"] = {"mediaType": "image", "mimetype": "image/jpeg", "fileName": None, "size": 48_213, "caption": scene.text}
+    at = datetime.fromtimestamp(scene.at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    metadata = {"timestamp": at, "broker": {"direction": "inbound", "type": "baileys"}, "source": "baileys-acessus", "pollChoice": None}
+    payload = {"contact": {**contact, "isGroup": False}, "message": message, "metadata": metadata}
+    return {"event": "MESSAGE_INBOUND", **told, "payload": payload}
+
+
 def _hex_mac(secret: bytes, body: bytes, algorithm: str) -> str:
     return hmac.digest(secret, body, algorithm).hex()
 
 
 _MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {
+    "baileys": _baileys,
     "generic": _generic,
     "gowa": _gowa,
     "waha": _waha,
@@ -198,6 +215,7 @@ _MAKERS: Mapping[str, Callable[[_Scene, str], Json]] = {
     "cloud-api": _cloud_api,
 }
 _SIGNERS: Mapping[str, Callable[[bytes, bytes], dict[str, str]]] = {
+    "baileys": lambda secret, body: {"x-signature": _hex_mac(secret, body, "sha256")},
     "generic": lambda secret, body: {"x-signature": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "gowa": lambda secret, body: {"x-hub-signature-256": f"sha256={_hex_mac(secret, body, 'sha256')}"},
     "waha": lambda secret, body: {"x-webhook-hmac": _hex_mac(secret, body, "sha512"), "x-webhook-hmac-algorithm": "sha512"},
