@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from worker.gateways import baileys, cloud_api, generic, gowa, waha, wuzapi, zapi
+from worker.gateways import baileys, cloud_api, evolution, generic, gowa, waha, wuzapi, zapi
 from worker.gateways.port import Gateway
 
 GATEWAYS: Mapping[str, Gateway] = MappingProxyType(
     {
         "baileys": baileys,
         "cloud-api": cloud_api,
+        "evolution": evolution,
         "generic": generic,
         "gowa": gowa,
         "waha": waha,

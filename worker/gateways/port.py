@@ -24,6 +24,8 @@ class Push:
 
     headers: Mapping[str, str] = field(repr=False, default_factory=dict)
     body: bytes = field(repr=False)
+    received_at: str | None = None
+    """RFC 3339, for signatures that end; None: not known, and then none has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ def content_of(message: Mapping[str, Any]) -> Content:
     for name, read in _SPECIAL.items():
         if isinstance(part := opened.get(name), dict):
             return read(part)
-    body, media = _body_and_media(opened)
+    body, media = _body_and_media(opened, message)
     quoted = mapping_at(body, "contextInfo")
     return Content(
         text=first_text(opened.get("conversation"), *(body.get(name) for name in _TEXTS)),
@@ -108,25 +108,25 @@ def _placeholder(_part: Mapping[str, Any]) -> Content:
     return Content(subtype="waiting")
 
 
-def _body_and_media(opened: Mapping[str, Any]) -> tuple[Mapping[str, Any], Media | None]:
+def _body_and_media(opened: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[Mapping[str, Any], Media | None]:
     """The first part that is a message with fields of its own, and its media."""
     for name, kind in _MEDIA.items():
         if isinstance(part := opened.get(name), dict):
-            return part, _media(kind, part, opened)
+            return part, _media(kind, part, outer)
     parts = (part for name, part in opened.items() if name.endswith("Message") and isinstance(part, dict))
     return next(parts, NOTHING), None
 
 
-def _media(kind: str, part: Mapping[str, Any], opened: Mapping[str, Any]) -> Media:
-    """The URL is the gateway's copy where there is one; WhatsApp's own leads to encrypted bytes."""
+def _media(kind: str, part: Mapping[str, Any], outer: Mapping[str, Any]) -> Media:
+    """The URL is the gateway's copy where there is one, beside the message; WhatsApp's own leads to encrypted bytes."""
     return Media(
         kind=kind,
         mimetype=text_at(part, "mimetype"),
         filename=first_text(part.get("fileName"), part.get("title")),
         size=size_at(part, "fileLength"),
         sha256=first_text(part.get("fileSha256"), part.get("fileSHA256")),
-        url=first_text(opened.get("mediaUrl"), part.get("url"), part.get("URL")),
-        inline=text_at(opened, "base64") is not None,
+        url=first_text(outer.get("mediaUrl"), part.get("url"), part.get("URL")),
+        inline=text_at(outer, "base64") is not None,
     )
 
 

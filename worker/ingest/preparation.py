@@ -6,7 +6,8 @@ A fault in a gateway's module costs nobody an event: the body is kept whole as `
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import orjson
@@ -16,6 +17,7 @@ from worker.domain.errors import MalformedEvent
 from worker.domain.event import Event, EventType
 from worker.domain.ids import EventKey, Shard, shard_of
 from worker.domain.record import encode, is_json
+from worker.gateways.forms import form_of
 from worker.gateways.port import JSON, Decoded, Gateway, Push, finish
 from worker.gateways.redaction import redacted
 from worker.journal.port import NewEvent
@@ -59,7 +61,7 @@ class Preparation:
         """The events of the push, in the body's order, each under its instance."""
         if instance.ingest_secrets:
             try:
-                is_signed = gateway.verify(push, instance.ingest_secrets)
+                is_signed = gateway.verify(replace(push, received_at=self.stamps.received_at()), instance.ingest_secrets)
             except Exception as exc:  # noqa: BLE001 -- a fault in the check must never let a push in
                 return Unverified(exc)
             if not is_signed:
@@ -100,11 +102,15 @@ def _new(event: Event) -> NewEvent:
 def _whole(push: Push) -> Decoded:
     """The body as one event, its secrets overwritten; called JSON only where it is (a record embeds it unread)."""
     content_type = push.headers.get("content-type", "")
+    clean = redacted(push.body)
     if _holds_json(push.body):
         content_type = JSON
-    elif not content_type.isascii() or not content_type or is_json(content_type):
-        content_type = OCTETS
-    return Decoded(type=EventType.UNKNOWN, subtype="undecodable", raw=redacted(push.body), raw_content_type=content_type)
+    else:
+        with suppress(MalformedEvent):
+            clean = form_of(clean, content_type).redacted().body
+        if not content_type.isascii() or not content_type or is_json(content_type):
+            content_type = OCTETS
+    return Decoded(type=EventType.UNKNOWN, subtype="undecodable", raw=clean, raw_content_type=content_type)
 
 
 def _holds_json(body: bytes) -> bool:
