@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.gateway_bodies import body_of, events_of, names_of
+from worker.domain import record
+from worker.gateways import GATEWAYS
 from worker.gateways.redaction import SECRET_FIELDS, redacted
 
 
@@ -114,3 +117,18 @@ def test_a_hostile_body_of_megabytes_takes_no_more_than_its_length(body: bytes) 
 
 def test_what_is_no_json_after_all_breaks_nothing() -> None:
     assert redacted(b'{"\\u0041\\ud800":1,"token":[1') == b'{"\\u0041\\ud800":1,"token":[1'
+
+
+def with_secrets(value: Any, secret: str) -> Any:
+    """`value` with the secret in every object of it, under one name or another."""
+    if isinstance(value, dict):
+        return {**{k: with_secrets(v, secret) for k, v in value.items()}, "apikey": secret, "Client-Token": [secret]}
+    return [with_secrets(v, secret) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("gateway", "name"), [(gateway, name) for gateway in GATEWAYS for name in names_of(gateway)])
+def test_no_secret_of_a_body_stays_in_what_is_kept(gateway: str, name: str) -> None:
+    body = with_secrets(body_of(gateway, name), "s3cret-of-theirs")
+    for event in events_of(gateway, body):
+        assert b"apikey" in event.raw
+        assert b"s3cret-of-theirs" not in record.encode(event)

@@ -179,7 +179,10 @@ def _disconnected(body: Mapping[str, Any], _raw: bytes) -> dict[str, Any]:
 
 
 def _connection(state: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": EventType.CONNECTION, "subtype": state, "connection": Connection(state=state, reason=text_at(body, "error"))}
+    """Told in whole seconds it has no identity: a link may break twice within one."""
+    fields = {"type": EventType.CONNECTION, "subtype": state, "connection": Connection(state=state, reason=text_at(body, "error"))}
+    at = instant_at(body, "momment")
+    return fields | ({"identity": NO_IDENTITY} if at is None or at.endswith(".000Z") else {})
 
 
 def _history(_body: Mapping[str, Any], _raw: bytes) -> dict[str, Any]:
