@@ -101,6 +101,20 @@ MUTANTS = (
         killers=("tests/component/test_drain.py::test_while_one_shard_is_handed_over_none_of_its_waiting_deliveries_starts",),
     ),
     Mutant(
+        name="a socket made for whatever a name resolves to",
+        file="worker/adapters/http.py",
+        old="        if refusal is not None:\n            raise ForbiddenDestination(refusal)\n",
+        new="",
+        killers=("tests/contract/test_destinations_at_the_socket.py::test_the_connection_goes_to_the_address_that_was_checked[asyncio]",),
+    ),
+    Mutant(
+        name="a refusal counted as the endpoint's failure",
+        file="worker/event_integration/pipeline.py",
+        old="            freed_as = SlotResult.CANCELLED",
+        new="            freed_as = SlotResult.FAILED",
+        killers=("tests/component/test_forbidden_webhooks.py::test_its_events_are_dead_letters_within_a_second_however_many_there_are",),
+    ),
+    Mutant(
         name="a repeated grant believed to be a fresh one",
         file="worker/client_registry/registry.py",
         old="        if shard not in await self._leases.renew({shard: grant.token}, self.identity.owner, ttl_s=self._renewal.ttl_s):\n"

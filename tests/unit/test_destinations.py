@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from worker.domain.destinations import METADATA, Destinations
 
@@ -59,6 +61,22 @@ SPECIAL = {
 @pytest.mark.parametrize("address", [address for kind in SPECIAL.values() for address in kind])
 def test_what_is_not_public_is_refused_in_every_dress(address: str) -> None:
     assert Destinations().refusal(address, 443)
+
+
+@given(st.ip_addresses(v=4) | st.ip_addresses(v=6) | st.integers(0x2000 << 112, (0x2003 << 112) - 1).map(IPv6Address))
+@settings(max_examples=500)
+def test_what_is_allowed_is_global_by_the_standard_library_too(address: IPv4Address | IPv6Address) -> None:
+    """The other way round it need not be: its tables name fewer ranges, and others in each version."""
+    carries = isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in ip_network("64:ff9b::/96"))
+    assert address.is_global or carries or Destinations().refusal(str(address), 443)
+
+
+@given(st.ip_addresses(v=4))
+@settings(max_examples=200)
+def test_no_dress_of_a_forbidden_address_is_allowed(address: IPv4Address) -> None:
+    rule = Destinations()
+    if rule.refusal(str(address), 443):
+        assert [form for form in dressed(str(address)) if rule.refusal(form, 443) is None] == []
 
 
 def test_an_allowed_range_opens_exactly_itself() -> None:

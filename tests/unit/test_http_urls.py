@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tests.hostile_destinations import ADDRESSES, HOSTS, hostile_url
 from worker.adapters.http_failures import ForbiddenDestination
@@ -48,6 +50,14 @@ def test_what_cannot_be_posted_to_is_said_without_saying_it(url: str) -> None:
 )
 def test_an_ordinary_url_is_objected_to_by_nobody(url: str) -> None:
     assert objection(url, STRICT) is None
+
+
+@given(st.text("127.0.1:/@#?[]%\\ xfF①。．\u200b\u00adß-_é&é\0", max_size=24), st.sampled_from(["http://", "https://", "HTTP:", "//", ""]))  # noqa: RUF001
+@example("a[::1]@", "http://")
+@settings(max_examples=500)
+def test_whatever_text_stands_for_a_url_it_is_judged_and_never_shown(text: str, scheme: str) -> None:
+    said = objection(scheme + text, STRICT)
+    assert said is None or len(text) < 10 or text not in said
 
 
 def test_ports_are_those_of_the_url_or_its_scheme() -> None:

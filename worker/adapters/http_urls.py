@@ -42,7 +42,7 @@ def objection(url: str, destinations: Destinations) -> str | None:
     """Why deliveries to this URL will fail, for people, without the URL itself; None where nothing can be said in advance."""
     try:
         parsed = URL(url)
-    except ValueError:
+    except (ValueError, IndexError):  # the second where brackets stand before an @ and nothing behind it
         parsed = URL()
     if parsed.scheme not in {"http", "https"} or not parsed.raw_host or not parsed.port:
         return "its url is not one that can be posted to"
