@@ -12,7 +12,8 @@ import structlog
 
 from tests.component.ingest_world import SECRET, SHARDS, message, told, world
 from worker.domain.ids import InstanceId, Position, shard_of
-from worker.domain.record import normalized_body
+from worker.domain.record import normalized_body, raw_body
+from worker.gateways import GATEWAYS
 from worker.ingest.entrance import Entrance
 from worker.ingest.handler import INGEST_DURABLE_S, MAX_NAMES_LOGGED
 from worker.ingest.reply import Reply
@@ -152,7 +153,7 @@ async def test_an_unknown_instance_and_one_of_another_gateway_are_404() -> None:
             await it.ingest.accept("no-such-gateway", "sales", {}, b"{}"),
         ]
     assert [(answer.status, told(answer)["code"]) for answer in answers] == [(404, "UNKNOWN_INSTANCE")] * 3
-    assert told(answers[2])["message"] == 'no gateway "no-such-gateway"; one of cloud-api, generic, waha, broken'
+    assert told(answers[2])["message"] == f'no gateway "no-such-gateway"; one of {", ".join([*GATEWAYS, "broken"])}'
 
 
 async def test_a_push_for_an_instance_with_secrets_must_be_signed_with_any_one_of_them() -> None:
@@ -176,6 +177,14 @@ async def test_a_fault_in_a_gateways_module_keeps_the_body_whole_with_its_secret
     assert orjson.loads(normalized_body(records[0]))["raw"] == {"text": "hi", "token": "***"}
     assert [entry["event"] for entry in logs] == ["gateway_module_failed"], "once, not three times"
     assert "hi" not in str(logs)
+
+
+async def test_a_form_kept_whole_has_its_secrets_overwritten_too() -> None:
+    form = "application/x-www-form-urlencoded"
+    async with world() as it:
+        await it.push("broken", b"token=abc&jsonData=%7B%22token%22%3A%22abc%22%7D", {"content-type": form})
+        [record] = await it.records()
+    assert raw_body(record) == (b"token=***&jsonData=%7B%22token%22%3A%22***%22%7D", form)
 
 
 async def test_a_body_kept_whole_that_is_not_json_is_not_called_json() -> None:
