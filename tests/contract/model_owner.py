@@ -78,13 +78,15 @@ class Owner:
         self.freed = 0
         self.freed_bytes = 0
         self.saves = 0
-        self.maybe_waiting: dict[WebhookId, set[str]] = {hook: set(CHATS) for hook in IN_ORDER}
+        self.maybe_waiting: dict[WebhookId, set[str]] = {hook: set() for hook in IN_ORDER}
         """Chats that may have something parked. Errs on the careful side only: an event too many takes the detour."""
 
     async def begin(self) -> None:
         progress = await self.store.checkpoints.load(SHARD, self.token)
         self.cursor = self.prefix = progress.prefix
         self.known = set(progress.done)
+        for hook, chats in (await self.store.retry_queue.waiting_chats(SHARD, HOOKS)).items():
+            self.maybe_waiting[hook] = set(chats)
         await self.store.checkpoints.recount(SHARD, self.token)
 
     async def guarded(self, call: Callable[[], Awaitable[T]]) -> T | None:
@@ -127,20 +129,13 @@ class Owner:
                 earlier = self._of_its_chat(delivery, [d for d in self.buffer if d.position < delivery.position])
                 if earlier or self._of_its_chat(delivery, list(self.flying)):
                     continue
-                if await self._may_have_waiting(delivery):
+                if self.world.chat_of(delivery) in self.maybe_waiting[delivery.hook]:
                     await self._park([delivery])
                     return
             self.buffer.remove(delivery)
             self.flying[delivery] = None
             self.world.air.append(Attempt(self, delivery))
             return
-
-    async def _may_have_waiting(self, delivery: Delivery) -> bool:
-        """A webhook that the queue does not list has nothing parked, and only this owner can park."""
-        chats = self.maybe_waiting[delivery.hook]
-        if chats and delivery.hook not in {due.webhook_id for due in await self.store.retry_queue.due(SHARD, limit=10)}:
-            chats.clear()
-        return self.world.chat_of(delivery) in chats
 
     async def spill(self) -> None:
         """Parks one delivery; where order is kept its chat's earlier ones before it and its later ones after it, in one call."""
@@ -163,6 +158,8 @@ class Owner:
             for claimed in await self.store.retry_queue.claim(SHARD, self.token, wanted):
                 delivery = Delivery(claimed.position, claimed.webhook_id)
                 self.world.positions.setdefault(claimed.position, self.world.told_by(claimed.record))
+                if claimed.chat != self.world.parking(delivery).chat:
+                    raise Verdict(f"{delivery} came back from another chat")
                 self.flying[delivery] = claimed.claim
                 self.world.air.append(Attempt(self, delivery))
 
@@ -178,7 +175,9 @@ class Owner:
         """The answer of an attempt: by its claim where it has one, else in the next checkpoint or in the queue."""
         claim = self.flying.pop(delivery)
         if claim is not None:
-            await self.world.settle(delivery, claim, arrived=arrived)
+            settled = await self.world.settle(delivery, claim, arrived=arrived)
+            if settled.is_settled and settled.chat_left == 0 and delivery.hook in IN_ORDER:
+                self.maybe_waiting[delivery.hook].discard(self.world.chat_of(delivery))
         elif arrived:
             self.news.append(delivery)
             self._settled(delivery)

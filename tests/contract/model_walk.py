@@ -19,10 +19,10 @@ from random import Random
 from typing import Protocol
 
 from tests.contract.model_owner import CHATS, HOOKS, IN_ORDER, Attempt, Delivery, Owner, Told, Verdict
-from tests.contract.samples import SHARD, TENANT, Store, event, settle
+from tests.contract.samples import SHARD, TENANT, Store, event
 from worker.client_registry.port import Granted
 from worker.domain.ids import ClaimId, EventKey, OwnerId, Position, Token, WebhookId, delivery_id
-from worker.event_integration.retry_queue import Parking, Settlement
+from worker.event_integration.retry_queue import Parking, Settled, Settlement
 
 
 class Pace(Protocol):
@@ -162,15 +162,18 @@ class World:
         if attempt.owner is not None and attempt.delivery in attempt.owner.flying:
             await attempt.owner.finish(attempt.delivery, arrived=arrived)
 
-    async def settle(self, delivery: Delivery, claim: ClaimId, *, arrived: bool) -> None:
+    async def settle(self, delivery: Delivery, claim: ClaimId, *, arrived: bool) -> Settled:
+        """What the owner hears: now and then the first answer is lost, and the second says nothing any more."""
         told = self.positions[delivery.position]
         outcome = Settlement(claim=claim, delivery_id=delivery_id(told.key, delivery.hook), event_key=told.key, webhook_id=delivery.hook)
         outcome = replace(outcome, delivered=True) if arrived else replace(outcome, retry_in_s=self.random.choice([0.0, 0.01]))
-        was_its_claim = await settle(self.store, outcome)
-        if self.rules.graceful and not was_its_claim:
+        [settled] = await self.store.retry_queue.settle(SHARD, [outcome])
+        if self.rules.graceful and not settled.is_settled:
             raise Verdict(f"{delivery}: a claim that cannot have expired did not settle")
-        if was_its_claim and await settle(self.store, outcome):
+        [again] = await self.store.retry_queue.settle(SHARD, [outcome])
+        if again != (False, 0):
             raise Verdict(f"{delivery}: settled twice")
+        return again if self.random.random() < 0.1 else settled
 
     async def _fault(self) -> None:
         faults = [self._handover] if self.rules.graceful else [self._crash, self._freeze, self._handover, self._handover]
@@ -222,9 +225,14 @@ class World:
             self._judge_order(hook)
         if self.rules.graceful and any(len(set(arrived)) != len(arrived) for arrived in self.arrivals.values()):
             raise Verdict("a duplicate, although owners only handed over")
+        await self._judge_what_is_left()
+
+    async def _judge_what_is_left(self) -> None:
         await self._new_owner()
         if any(any(tenant) for tenant in (await self.store.room.waiting([SHARD]))[SHARD].values()):
             raise Verdict("everything was delivered, and yet something waits")
+        if chats := await self.store.retry_queue.waiting_chats(SHARD, HOOKS):
+            raise Verdict(f"everything was delivered, and yet chats wait: {chats}")
 
     def _judge_order(self, hook: WebhookId) -> None:
         for chat in CHATS:

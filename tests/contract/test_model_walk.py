@@ -5,6 +5,7 @@ The twin walks often, a real Redis seldom; `CHAOS=1` makes both walk much more. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
@@ -15,10 +16,11 @@ from tests.contract.model_owner import Owner, Verdict
 from tests.contract.model_walk import Pace, Rules, World
 from tests.contract.samples import SHARD, Store, empty
 from tests.real_redis import RealRedis
-from worker.adapters.memory_shard import MemoryShard
+from worker.adapters.memory_retry_queue import MemoryRetryQueue
+from worker.adapters.memory_shard import MemoryShard, ParkedDelivery
 from worker.adapters.memory_store import MemoryStore
 from worker.adapters.redis_store import open_redis_store
-from worker.domain.ids import Token
+from worker.domain.ids import Shard, Token, WebhookId
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3_600 if CHAOS else 120)]
 
@@ -102,6 +104,22 @@ async def test_the_walk_notices_an_owner_that_spills_out_of_order(monkeypatch: p
 
     monkeypatch.setattr(Owner, "spill", spill_alone)
     assert await some_walk_fails(ROUGH)
+
+
+async def test_the_walk_notices_an_owner_that_does_not_hear_which_chats_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def none_waits(queue: MemoryRetryQueue, shard: Shard, webhooks: Sequence[WebhookId]) -> dict[WebhookId, dict[str, int]]:
+        return {}
+
+    monkeypatch.setattr(MemoryRetryQueue, "waiting_chats", none_waits)
+    assert await some_walk_fails(GRACEFUL)
+
+
+async def test_the_walk_notices_a_chat_that_is_called_free_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(shard: MemoryShard, delivery: ParkedDelivery) -> int:
+        return 0
+
+    monkeypatch.setattr(MemoryShard, "waiting_in_chat_of", none_left)
+    assert await some_walk_fails(GRACEFUL)
 
 
 async def test_the_walk_notices_an_owner_that_forgets_what_it_had_under_way(monkeypatch: pytest.MonkeyPatch) -> None:

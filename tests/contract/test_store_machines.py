@@ -216,7 +216,7 @@ few = st.integers(1, 6).map(Position)
 def parkings(draw: st.DrawFn) -> Parking:
     """Chats follow from the event, as they do in life."""
     position, hook = draw(few), draw(st.sampled_from(HOOKS))
-    item = parking(position, hook=hook, chat=f"chat {position % 2}" if hook == ORDERED else None)
+    item = parking(position, hook=hook, chat="\0\1"[position % 2] if hook == ORDERED else None)
     return replace(
         item,
         attempts=draw(st.integers(0, 3)),
@@ -308,6 +308,7 @@ class RetryQueueMachine(TwoStores):
     @invariant()
     def the_same_waits_and_is_done(self) -> None:
         self.agree(lambda store, _: store.room.waiting([SHARD]))
+        self.agree(lambda store, _: store.retry_queue.waiting_chats(SHARD, HOOKS))
         self.agree(lambda store, index: store.checkpoints.load(SHARD, self.tokens[-1][index]))
 
     def _token(self, age: int) -> Both:

@@ -29,8 +29,8 @@ class DeadReason(StrEnum):
 class Parking:
     """One delivery to put aside. `record` is copied once per event; `attempts` are those already made and counted.
 
-    `chat` (where order is kept) makes it wait behind the chat's earlier ones. `claim_for_s`: an attempt is under way and
-    becomes a claim, visible again after that long. `dead`: straight to the dead letters.
+    `chat` (where order is kept; any text, empty means none) makes it wait behind the chat's earlier ones. `claim_for_s`: an
+    attempt is under way and becomes a claim, visible again after that long. `dead`: straight to the dead letters.
     """
 
     delivery_id: DeliveryId
@@ -106,7 +106,8 @@ class Settlement:
 class Settled(NamedTuple):
     """`is_settled` False: the claim is no longer the delivery's (expired and claimed again, or settled already).
 
-    `chat_left`: how many of the delivery's chat still wait after this settlement; 0 without a chat, or when not settled.
+    `chat_left`: how many of the delivery's chat still wait after this settlement, claims and the delivery itself among them where it
+    is tried again; 0 without a chat. When not settled it says nothing (0): perhaps the answer to the first such call was lost.
     """
 
     is_settled: bool

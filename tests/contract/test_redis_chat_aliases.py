@@ -1,0 +1,65 @@
+"""What is only true of aliases on Redis: a table too long shrinks, a full server refuses them and loses none (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from tests.contract.samples import SHARD, SHARDS, empty
+from tests.real_redis import RealRedis
+from worker.adapters.redis_chat_aliases import BATCH
+from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_keys import ShardKeys
+from worker.adapters.redis_store import RedisStore, open_redis_store
+from worker.domain.errors import StoreFull
+from worker.domain.ids import InstanceId
+from worker.event_integration.chat_aliases import KEPT_AT_MOST
+
+pytestmark = pytest.mark.anyio
+
+ALIASES = ShardKeys(SHARD).aliases
+SALES, LID, ANA = InstanceId("acme-sales"), "100000000000001@lid", "5511900000001@s.whatsapp.net"
+
+
+@pytest.fixture
+async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
+    empty(redis_server)
+    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
+    """An operator's own line to the server."""
+    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
+    yield client
+    await client.close()
+
+
+async def test_an_operator_can_read_an_alias(redis: RedisStore, hand: RedisClient) -> None:
+    await redis.chat_aliases.learn(SHARD, {(SALES, LID): ANA})
+    assert await hand.call("HGETALL", ALIASES) == [b"acme-sales\0" + LID.encode(), ANA.encode()]
+
+
+async def test_a_table_that_another_bound_let_grow_shrinks_a_stretch_per_call(redis: RedisStore, hand: RedisClient) -> None:
+    for start in range(0, KEPT_AT_MOST + 3 * BATCH, BATCH):
+        await hand.call("HSET", ALIASES, *(text for number in range(start, start + BATCH) for text in (f"acme-sales\0{number}@lid", ANA)))
+    lengths = []
+    for _ in range(3):
+        await redis.chat_aliases.learn(SHARD, {(SALES, LID): ANA})
+        lengths.append(await hand.call("HLEN", ALIASES))
+    assert lengths == [KEPT_AT_MOST + BATCH + 1, KEPT_AT_MOST, KEPT_AT_MOST]
+
+
+async def test_a_full_server_refuses_what_is_new_and_still_tells_what_it_knows(redis: RedisStore, hand: RedisClient) -> None:
+    await redis.chat_aliases.learn(SHARD, {(SALES, LID): ANA})
+    await hand.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(StoreFull):
+            await redis.chat_aliases.learn(SHARD, {(SALES, "2@lid"): ANA})
+        assert await redis.chat_aliases.load(SHARD) == {(SALES, LID): ANA}
+    finally:
+        with anyio.move_on_after(2, shield=True):
+            await hand.call("CONFIG", "SET", "maxmemory", "0")
