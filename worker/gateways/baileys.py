@@ -29,7 +29,7 @@ from worker.gateways.reading import (
     text_at,
 )
 from worker.gateways.signatures import matches_any
-from worker.gateways.whatsapp_message import content_of
+from worker.gateways.whatsapp_message import Content, content_of
 
 ACCEPTED_STATUS = 202
 PUBLISHED_SECRETS = frozenset({"57c1acd47dc2524ab06dc4640443d755072565ebed06e1a7cc6d27ab4986e0ce"})
@@ -96,7 +96,8 @@ def _message(body: Body, *, from_me: bool) -> dict[str, Any]:
     message, metadata = mapping_at(body.payload, "message"), mapping_at(body.payload, "metadata")
     who = _who(body.payload, from_me=from_me)
     message_id = _message_id(body, message)
-    content = content_of(message)
+    # One of its shapes is WhatsApp's own message instead of a summary with a type.
+    content = Content() if "type" in message else content_of(message)
     vote = mapping_at(metadata, "pollChoice")
     media = _media(mapping_at(message, "media")) or content.media
     text = first_text(message.get("text"), content.text, mapping_at(message, "media").get("caption"))
