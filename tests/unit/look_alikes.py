@@ -32,6 +32,7 @@ _WAHA_APART = [
     ),
     pair("open, then closed", "waha", _waha_open, changed(_waha_open, "payload", "status", to="STOPPED")),
     pair("two QR codes", "waha", _waha_qr, changed(_waha_qr, "payload", "statuses", 0, "timestamp", to=1763797525000)),
+    pair("two QR codes in one status", "waha", _waha_qr, changed(_waha_qr, "timestamp", to=1763797559000)),
     pair("typing twice", "waha", of("waha", "presence.update"), of("waha", "presence.update", (("timestamp",), 1763797539001))),
     pair("a placeholder, then the message", "waha", of("waha", "message.waiting"), _waha_text),
     pair("two edits of one message under one id", "waha", _waha_edit, changed(_waha_edit, "payload", "body", to="Is it open today?")),

@@ -188,7 +188,8 @@ def _session_status(body: Body) -> dict[str, Any]:
     if is_qr:
         fields["subtype"] = subtype_of(status.lower())
     history = [at for entry in list_at(body.payload, "statuses") if isinstance(entry, dict) and (at := moment_at(entry, "timestamp"))]
-    if history:
+    # While the status stays, a new QR code need not add to its history: there only the envelope's time tells two codes apart.
+    if history and not is_qr:
         fields["identity"] = by_time(history[-1], body.payload, body.raw)
     return fields
 
