@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -31,17 +31,19 @@ class Pair:
 
 
 def pair(name: str, gateway: str, first: Any, second: Any, *, tenant_id: str = "acme", instance_id: str = "acme-sales") -> Pair:
-    """Of two bodies (bytes, or values written as JSON); the second may go elsewhere."""
-    return Pair(
-        name=name,
-        gateway=gateway,
-        first=Pushed(body=_bytes(first)),
-        second=Pushed(body=_bytes(second), tenant_id=tenant_id, instance_id=instance_id),
-    )
+    """Of two bodies (bytes, forms, or values written as JSON); the second may go elsewhere."""
+    elsewhere = replace(_pushed(second), tenant_id=tenant_id, instance_id=instance_id)
+    return Pair(name=name, gateway=gateway, first=_pushed(first), second=elsewhere)
 
 
-def _bytes(body: Any) -> bytes:
-    return body if isinstance(body, bytes) else orjson.dumps(body)
+def form(body: bytes) -> Pushed:
+    return Pushed(body=body, headers={"content-type": "application/x-www-form-urlencoded"})
+
+
+def _pushed(body: Any) -> Pushed:
+    if isinstance(body, Pushed):
+        return body
+    return Pushed(body=body if isinstance(body, bytes) else orjson.dumps(body))
 
 
 def of(gateway: str, name: str, *changes: tuple[tuple[str | int, ...], Any]) -> Any:

@@ -7,6 +7,7 @@ tells, and the path decides.
 
 from __future__ import annotations
 
+from tests.unit import look_alikes_evolution, look_alikes_whatsmeow
 from tests.unit.gateway_bodies import changed
 from tests.unit.look_alike_pairs import of, pair, rewritten
 
@@ -288,5 +289,8 @@ _BAILEYS_SAME = [
     pair("keys the other way round, and spaces", "baileys", _b_several, rewritten(_b_several)),
 ]
 
-APART = [*_WAHA_APART, *_CLOUD_APART, *_GENERIC_APART, *_GOWA_APART, *_ZAPI_APART, *_BAILEYS_APART]
-SAME = [*_WAHA_SAME, *_CLOUD_SAME, *_GENERIC_SAME, *_GOWA_SAME, *_ZAPI_SAME, *_BAILEYS_SAME]
+_OTHERS_APART = [*look_alikes_evolution.APART, *look_alikes_whatsmeow.APART]
+_OTHERS_SAME = [*look_alikes_evolution.SAME, *look_alikes_whatsmeow.SAME]
+
+APART = [*_WAHA_APART, *_CLOUD_APART, *_GENERIC_APART, *_GOWA_APART, *_ZAPI_APART, *_BAILEYS_APART, *_OTHERS_APART]
+SAME = [*_WAHA_SAME, *_CLOUD_SAME, *_GENERIC_SAME, *_GOWA_SAME, *_ZAPI_SAME, *_BAILEYS_SAME, *_OTHERS_SAME]
