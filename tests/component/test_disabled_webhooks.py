@@ -135,8 +135,8 @@ async def test_a_webhook_that_may_not_be_called_is_told_with_what_to_allow() -> 
             await it.push(a, 3)
             await pass_time(3)
         [entry] = [entry for entry in logs if entry["event"].startswith("webhook_")]
-        assert (entry["event"], entry["cause"]) == ("webhook_fails", "forbidden_destination")
-        assert "allowed_private_cidrs" in entry["next_step"]
+        assert (entry["event"], entry["cause"]) == ("webhook_fails", "forbidden_destination: scripted")
+        assert "[delivery]" in entry["next_step"]
         assert a.engine.standing.disabled == {}
 
 
@@ -144,14 +144,14 @@ def test_one_that_goes_back_and_forth_gets_a_pair_of_lines_in_five_minutes() -> 
     ailing = Ailing()
     with structlog.testing.capture_logs() as logs:
         for second in range(0, 600, 2):
-            ailing.tell(failed={CRM: Answer(status=500)}, forbidden=set(), answered=set(), now_s=float(second))
-            ailing.tell(failed={}, forbidden=set(), answered={CRM}, now_s=second + 1.0)
+            ailing.tell(failed={CRM: Answer(status=500)}, forbidden={}, answered=set(), now_s=float(second))
+            ailing.tell(failed={}, forbidden={}, answered={CRM}, now_s=second + 1.0)
     assert [event for event, _, _ in told_of(logs)] == ["webhook_fails", "webhook_answers_again"] * 2
 
 
 def test_one_that_answers_beside_its_failures_is_not_bad() -> None:
     with structlog.testing.capture_logs() as logs:
-        Ailing().tell(failed={CRM: Answer(status=500)}, forbidden=set(), answered={CRM}, now_s=0.0)
+        Ailing().tell(failed={CRM: Answer(status=500)}, forbidden={}, answered={CRM}, now_s=0.0)
     assert logs == []
 
 

@@ -20,6 +20,7 @@ _INTERNET, _THE_NAME_ASKED = 1, b"\xc0\x0c"
 
 class Kind(IntEnum):
     A = 1
+    NS = 2
     CNAME = 5
     AAAA = 28
 
@@ -43,7 +44,9 @@ class NameServer:
         said = [] if turns is None else turns[min(turn, len(turns) - 1)]
         records = [record for one in said for record in _records(one, kind)]
         status = _NO_SUCH_NAME if turns is None else _AUTHORITATIVE_ANSWER
-        return _HEADER.pack(int.from_bytes(query[:2]), status, 1, len(records), 0, 0) + query[_HEADER.size : end + 4] + b"".join(records)
+        nothing = [] if records else [_NOT_TO_BE_REMEMBERED]
+        header = _HEADER.pack(int.from_bytes(query[:2]), status, 1, len(records), len(nothing), 0)
+        return header + query[_HEADER.size : end + 4] + b"".join([*records, *nothing])
 
 
 @asynccontextmanager
@@ -82,3 +85,7 @@ def _records(said: str, kind: Kind) -> list[bytes]:
 def _record(kind: Kind, data: bytes) -> bytes:
     """Not to be kept: its time to live is 0."""
     return _THE_NAME_ASKED + struct.pack("!HHIH", kind, _INTERNET, 0, len(data)) + data
+
+
+_NOT_TO_BE_REMEMBERED = _record(Kind.NS, b"\0")
+"""c-ares remembers that there is no address for an hour, whatever the SOA says, unless some other record has a shorter life."""

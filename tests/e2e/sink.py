@@ -1,7 +1,7 @@
 """The receivers: webhooks of every temper behind one port, and what each of them got.
 
-The path says who and how: `/<webhook>/<mode>`. Modes: `ok`, `hang` (never answers), `drip` (headers, then a byte now and then),
-a status such as `500`, `slow-<ms>`, `fail-<ms>`. `heal()` makes all of them `ok`.
+The path says who and how: `/<webhook>/<mode>`. Modes: `ok`, `close` (no keep-alive), `hang` (never answers), `drip` (headers, then
+a byte now and then), a status such as `500`, `slow-<ms>`, `fail-<ms>`. `heal()` makes all of them `ok`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,10 @@ class Sink:
         self.arrivals[webhook][event].append(Arrival(time.monotonic(), attempt, token))
         if mode == "drip":
             return await _dripping(request)
-        return web.Response()
+        answer = web.Response()
+        if mode == "close":
+            answer.force_close()
+        return answer
 
 
 async def _dripping(request: web.BaseRequest) -> web.StreamResponse:

@@ -33,7 +33,7 @@ class Ailing:
         self,
         *,
         failed: Mapping[WebhookId, Answer | Failure],
-        forbidden: AbstractSet[WebhookId],
+        forbidden: Mapping[WebhookId, Failure],
         answered: AbstractSet[WebhookId],
         now_s: float,
     ) -> None:
@@ -43,10 +43,9 @@ class Ailing:
                 webhook_id, now_s, cause=_cause(failed[webhook_id]), next_step="look at the endpoint; its events wait and are tried again"
             )
         for webhook_id in sorted(forbidden):
-            next_step = (
-                "correct its url, or allow it in [delivery] allowed_private_cidrs or allowed_ports; until then each event is a dead letter"
-            )
-            self._warn(webhook_id, now_s, cause="forbidden_destination", next_step=next_step)
+            why_not = forbidden[webhook_id]
+            next_step = "correct its url, or what [delivery] allows; until then each of its events is a dead letter"
+            self._warn(webhook_id, now_s, cause=f"{why_not.cause.value}: {why_not.detail}", next_step=next_step)
         for webhook_id in sorted((self._bad & answered) - failed.keys()):
             self._bad.discard(webhook_id)
             log.info("webhook_answers_again", webhook=webhook_id, cause="answered with 2xx", next_step="none; what waited for it follows")

@@ -49,7 +49,7 @@ class Standing:
         """Called when a webhook was disabled or enabled elsewhere."""
         self._answered: set[WebhookId] = set()
         self._failed: dict[WebhookId, Answer | Failure] = {}
-        self._forbidden: set[WebhookId] = set()
+        self._forbidden: dict[WebhookId, Failure] = {}
         self._gone: set[WebhookId] = set()
         """Said 410, and the store does not know yet."""
         self._is_away = False
@@ -69,7 +69,7 @@ class Standing:
         elif isinstance(result, Answer) or (result.stage is not Stage.QUEUE and result.cause is not Cause.FORBIDDEN):
             self._failed[webhook_id] = result
         elif result.cause is Cause.FORBIDDEN:
-            self._forbidden.add(webhook_id)
+            self._forbidden[webhook_id] = result
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """A turn each second, until cancelled. Started after the first, so that a restart does not call whom 410 has ended."""
@@ -88,7 +88,7 @@ class Standing:
 
     def _tell(self) -> None:
         """Also while the store is away: a log line needs none."""
-        forbidden, self._forbidden = self._forbidden, set()
+        forbidden, self._forbidden = self._forbidden, {}
         self._ailing.tell(failed=self._failed, forbidden=forbidden, answered=self._answered, now_s=anyio.current_time())
 
     async def _turn(self) -> None:
