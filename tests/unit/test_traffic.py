@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args, get_type_hints
+
 import pytest
 
+from worker.commands.line import simulate_command
 from worker.commands.traffic import GATEWAYS, Sender, Traffic
 from worker.domain.event import EventType
 from worker.gateways import GATEWAYS as KNOWN
@@ -15,6 +18,8 @@ NOW_S = 1_795_344_000.0
 
 def test_every_gateway_can_be_simulated() -> None:
     assert set(GATEWAYS) == set(KNOWN)
+    offered = get_type_hints(simulate_command, include_extras=True)["gateway"]
+    assert set(get_args(get_args(offered)[0])) == set(KNOWN)
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)

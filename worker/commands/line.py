@@ -66,7 +66,9 @@ def check_command() -> None:
 @application.command("simulate")
 def simulate_command(  # noqa: PLR0913 - one per option
     *,
-    gateway: Annotated[Literal["baileys", "cloud-api", "generic", "gowa", "waha", "zapi"], typer.Option(help="Whose traffic.")] = "generic",
+    gateway: Annotated[
+        Literal["baileys", "cloud-api", "evolution", "generic", "gowa", "waha", "wuzapi", "zapi"], typer.Option(help="Whose traffic.")
+    ] = "generic",
     rate: Annotated[float, typer.Option(help="Events per second.", min=0.1, max=10_000)] = 10,
     seconds: Annotated[float, typer.Option(help="For how long.", min=0.1, max=86_400)] = 30,
     instances: Annotated[str, typer.Option(help="How many declared instances to play, or their ids with commas between.")] = "1",
