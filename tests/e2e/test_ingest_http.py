@@ -70,7 +70,7 @@ async def site(keys: Keys = LOCAL, **bounds: int) -> AsyncIterator[Site]:
     store, metrics = MemoryStore(shards=2, clock=clock), Metrics()
     writer = SegmentWriter(store.journal, 2, clock)
     door = Door(store.room, [Shard(0), Shard(1)], RoomLimits(max_events=1_000, max_bytes=1 << 30, tenant_share=1.0))
-    named = {"generic": "sales", "cloud-api": "meta"}
+    named = {"generic": "sales", "cloud-api": "meta", "evolution": "evo"}
     instances = [
         Instance(id=InstanceId(name), tenant_id=ACME, gateway=gateway, gateway_instance=name, ingest_verify_token="ours")
         for gateway, name in named.items()
@@ -115,6 +115,15 @@ async def test_a_push_is_answered_202_and_is_in_the_journal() -> None:
         assert (status, told) == (202, {"accepted": 1, "duplicates": 0})
         assert headers["Content-Type"] == "application/json"
         assert (await it.store.room.waiting([Shard(0), Shard(1)])) != {}
+
+
+async def test_an_event_of_evolution_may_be_named_in_the_path_too() -> None:
+    body = orjson.dumps({"event": "messages.upsert", "instance": "evo", "data": {"key": {"id": "A", "remoteJid": "1@c.us"}}})
+    async with site() as it:
+        assert (await it.push(body, "/ingest/evolution/evo/messages-upsert"))[:2] == (202, {"accepted": 1, "duplicates": 0})
+        assert (await it.push(body, "/ingest/evolution/evo"))[:2] == (202, {"accepted": 0, "duplicates": 1})
+        async with it.client.post("/ingest/generic/sales/message", data=b'{"type":"message"}') as answer:
+            assert answer.status == 404
 
 
 async def test_header_names_are_known_whatever_their_case() -> None:

@@ -114,6 +114,13 @@ SAME: list[Pair] = [
         _body("connection.open"),
         {**_body("connection.open"), "destination": "x", "apikey": "y"},
     ),
+    pair(
+        "phone number and LID change places",
+        "evolution",
+        MESSAGE,
+        changed(_of("messages.upsert", "data", "key", "remoteJid", to=ANA), "data", "key", "remoteJidAlt", to=ANA_LID),
+    ),
+    pair("by a writer with a new name", "evolution", MESSAGE, _of("messages.upsert", "data", "pushName", to="Ana B.")),
     pair("told again after a restart", "evolution", MESSAGE, {**MESSAGE, "date_time": LATER}),
     pair("acknowledged in between", "evolution", MESSAGE, _of("messages.upsert", "data", "status", to="SERVER_ACK")),
     pair("a receipt told again", "evolution", _body("messages.update"), _later("messages.update")),

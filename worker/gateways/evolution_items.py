@@ -43,8 +43,8 @@ _REASONS = {
 """Why a closed connection closed, where that says more (Baileys' `DisconnectReason`)."""
 _CIPHERTEXT_STUBS = ("2", "CIPHERTEXT")
 _NO_STUBS = (None, "0", "UNKNOWN")
-_STATE_OF_DELIVERY = frozenset({"status"})
-"""What changes in a message while it is still the same one."""
+_RETOLD = frozenset({"key", "pushName", "status"})
+"""Of a message: what is hashed already, in canonical form, and what changes while it is still the same one."""
 
 
 class Item(NamedTuple):
@@ -112,7 +112,7 @@ def _upsert(item: Item) -> dict[str, Any]:
     elif stub not in _NO_STUBS and not message:
         # A line in the chat that nobody wrote: somebody joined, a call was missed.
         fields |= {"type": EventType.SYSTEM, "subtype": subtype_of(f"stub_{stub}")}
-    lasting = {name: value for name, value in item.fields.items() if name not in _STATE_OF_DELIVERY}
+    lasting = {name: value for name, value in item.fields.items() if name not in _RETOLD}
     return fields | _by_message(fields, digest(lasting, item.raw))
 
 

@@ -18,6 +18,8 @@ from worker.ingest.door import Refusal
 from worker.ingest.reply import Reply
 
 PATH = "/ingest/{gateway}/{instance_id}"
+PATH_BY_EVENT = "/ingest/{gateway:evolution}/{instance_id}/{event}"
+"""Evolution's `webhookByEvents` appends the event's name, which the body tells too; a 404 it would never send again."""
 BODY_ARRIVES_S = 10.0
 """`ingest_body`: from the head of a request to the last byte of its body."""
 BODIES_BYTES = 128 << 20
@@ -71,7 +73,7 @@ def ingest_routes(ingest: Pushes, *, max_body_bytes: int, bodies_bytes: int = BO
             raise web.HTTPMethodNotAllowed("GET", ["POST"])
         return _response(answer)
 
-    return [web.post(PATH, push), web.get(PATH, challenge, allow_head=False)]
+    return [web.post(PATH, push), web.post(PATH_BY_EVENT, push), web.get(PATH, challenge, allow_head=False)]
 
 
 async def _body(request: web.Request, max_body_bytes: int) -> bytes | Reply:
