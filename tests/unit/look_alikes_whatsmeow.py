@@ -67,6 +67,12 @@ APART: list[Pair] = [
         "two authors' messages with one id, read", "wuzapi", _group_receipt(ANA, RUI), _group_receipt(ANA, "5511900000003@s.whatsapp.net")
     ),
     pair(
+        "read on another of the reader's devices",
+        "wuzapi",
+        body_of("wuzapi", "receipt.read"),
+        _of("receipt.read", "event", "Sender", to="5511900000001:7@s.whatsapp.net"),
+    ),
+    pair(
         "one message read, then two",
         "wuzapi",
         _of("receipt.read", "event", "MessageIDs", to=["3EB0INVENTED03"]),
@@ -114,12 +120,6 @@ SAME: list[Pair] = [
             "SenderAlt",
             to=ANA,
         ),
-    ),
-    pair(
-        "read on another of the reader's devices",
-        "wuzapi",
-        body_of("wuzapi", "receipt.read"),
-        _of("receipt.read", "event", "Sender", to="5511900000001:7@s.whatsapp.net"),
     ),
     pair(
         "the ids of a receipt in another order",

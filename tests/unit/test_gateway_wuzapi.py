@@ -41,9 +41,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "poll.vote": {"type": "message", "subtype": "poll_vote", "ref_message_id": "3EB0POLL"},
     "message.undecryptable": {"type": "message", "subtype": "waiting", "message_ids": ("3EB0INVENTED01",), "text": None},
     "receipt.read": {"type": "receipt", "subtype": "read", "status": "read", "status_rank": 3, "chat_id": ANA, "sender_id": ANA}
-    | {"message_ids": ("3EB0INVENTED03", "3EB0INVENTED09"), "chat_aliases": (ANA_LID,), "occurred_at": TOLD_AT},
+    | {"from_me": True, "message_ids": ("3EB0INVENTED03", "3EB0INVENTED09"), "chat_aliases": (ANA_LID,), "occurred_at": TOLD_AT},
     "receipt.delivered": {"type": "receipt", "subtype": "delivered", "status": "delivered", "status_rank": 2},
-    "receipt.own": {"type": "receipt", "subtype": "read_self", "status": "read", "from_me": True, "is_group": True},
+    "receipt.own": {"type": "receipt", "subtype": "read_by_me", "status": "read", "from_me": False, "is_group": True},
     "presence": {"type": "presence", "subtype": "offline", "chat_id": ANA, "sender_id": ANA, "remembered": False},
     "chat-presence": {"type": "presence", "subtype": "recording", "chat_id": ANA, "sender_id": ANA, "remembered": False},
     "connected": {"type": "connection", "subtype": "open", "remembered": False},
@@ -52,7 +52,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "logged-out": {"type": "connection", "subtype": "logged_out", "remembered": False},
     "stream-replaced": {"type": "connection", "subtype": "replaced", "remembered": False},
     "connect-failure": {"type": "connection", "subtype": "failed", "remembered": False},
-    "qr": {"type": "qr", "subtype": "code", "remembered": False},
+    "qr": {"type": "qr", "subtype": "scan_qr_code", "remembered": False},
     "pair-success": {"type": "qr", "subtype": "pair_success", "remembered": False},
     "call-offer": {"type": "call", "subtype": "offer", "chat_id": ANA, "sender_id": ANA, "sender_aliases": (ANA_LID,), "remembered": True},
     "group-info": {"type": "group", "subtype": "participants", "chat_id": GROUP, "is_group": True, "sender_id": RUI, "remembered": True},
@@ -141,7 +141,9 @@ def test_media_is_announced_where_the_gateway_put_it() -> None:
         ({"Type": "played"}, "played", "played", 4),
         ({"Type": "server-error"}, "failed", "failed", -1),
         ({"Type": "new word"}, "new_word", "new_word", None),
-        ({}, "read_self", "read", 3),
+        ({"Type": "read", "IsFromMe": True}, "read_by_me", "read", 3),
+        ({"Type": "played-self"}, "played_by_me", "played", 4),
+        ({}, "read_by_me", "read", 3),
     ],
 )
 def test_a_receipts_status_and_rank(receipt: dict[str, Any], subtype: str, status: str, rank: int | None) -> None:

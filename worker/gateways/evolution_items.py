@@ -254,7 +254,7 @@ def _qr(item: Item) -> dict[str, Any]:
     shown = mapping_at(item.fields, "qrcode")
     code = id_at(item.fields, "statusCode")
     connection = Connection(state="qr" if shown else "failed", reason_code=code, reason=text_at(item.fields, "message"))
-    return {"type": EventType.QR, "subtype": "code" if shown else "limit", "connection": connection}
+    return {"type": EventType.QR, "subtype": "scan_qr_code" if shown else "limit", "connection": connection}
 
 
 # ─── people, groups, calls, chats ───

@@ -29,16 +29,16 @@ from worker.gateways.reading import (
 from worker.gateways.whatsapp_message import content_of
 
 _RECEIPTS = {
-    "": ("delivered", "delivered"),
-    "delivered": ("delivered", "delivered"),
-    "read": ("read", "read"),
-    "read-self": ("read_self", "read"),
-    "readself": ("read_self", "read"),
-    "played": ("played", "played"),
-    "played-self": ("played_self", "played"),
-    "server-error": ("failed", "failed"),
+    "": "delivered",
+    "delivered": "delivered",
+    "read": "read",
+    "read-self": "read",
+    "readself": "read",
+    "played": "played",
+    "played-self": "played",
+    "server-error": "failed",
 }
-"""By whatsmeow's type, or by the gateway's `state` where the type is not told: subtype and status."""
+"""Status by the library's type, or by the gateway's `state` where the type is not told."""
 _STATES = {
     "Connected": "open",
     "KeepAliveRestored": "open",
@@ -72,6 +72,7 @@ _PARTICIPANTS = ("Join", "Leave", "Promote", "Demote")
 _WITHOUT_IDENTITY = frozenset({EventType.PRESENCE, EventType.CONNECTION, EventType.QR})
 _RETOLD = frozenset({"Info", "RetryCount"})
 """Of a message: what is hashed already, in canonical form, and what changes while it is still the same message."""
+_DEVICE = re.compile(r":([0-9]{1,5})@")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -148,18 +149,32 @@ def _sent(told: Told) -> dict[str, Any]:
 
 
 def _receipt(told: Told) -> dict[str, Any]:
+    """`from_me` is of the message, as everywhere: what another device of ours has read is theirs."""
     word = told.fields.get("Type")
     word = word if isinstance(word, str) else (told.state or "")
-    subtype, status = _RECEIPTS.get(word.lower(), (subtype_of(word), subtype_of(word)))
+    is_by_me = flag_at(told.fields, "IsFromMe") is True or word.lower().endswith("self")
+    status = _RECEIPTS.get(word.lower(), subtype_of(word))
     listed = list_at(told.fields, "MessageIDs")
-    ids = tuple(message_id for item in listed if (message_id := id_at({"ID": item}, "ID")))
-    fields = {"type": EventType.RECEIPT, "subtype": subtype, "status": status, **_who(told.fields), "message_ids": ids}
-    if ids:
-        # An id is unique only for its author; where the receipt names one, it belongs to the id. What else stands in the list is no id.
-        author = id_at(told.fields, "MessageSender")
-        strange = (digest(listed, told.text),) if len(ids) < len(listed) else ()
-        fields["identity"] = by_message(*((canonical_id(author),) if author else ()), *strange)
-    return fields
+    fields = {
+        "type": EventType.RECEIPT,
+        "subtype": subtype_of(f"{status}_by_me") if is_by_me else status,
+        "status": status,
+        **_who(told.fields),
+        "from_me": not is_by_me,
+        "message_ids": tuple(message_id for item in listed if (message_id := id_at({"ID": item}, "ID"))),
+    }
+    return fields | ({"identity": by_message(*_receipt_facts(told, listed))} if fields["message_ids"] else {})
+
+
+def _receipt_facts(told: Told, listed: list[Any]) -> list[str]:
+    """Each device's receipt is its own. An id is unique only for its author, so where one is named it belongs to the ids."""
+    device = _DEVICE.search(id_at(told.fields, "Sender") or "")
+    author = id_at(told.fields, "MessageSender")
+    facts = [device[1] if device else "0", canonical_id(author) if author else ""]
+    # What else stands among the ids is none, and still a difference.
+    if not all(id_at({"ID": item}, "ID") for item in listed):
+        facts.append(digest(listed, told.text))
+    return facts
 
 
 def _who(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +227,7 @@ def _connection(told: Told) -> dict[str, Any]:
 
 
 def _qr(told: Told) -> dict[str, Any]:
-    subtype = "code" if told.kind in {"QR", "QRCode"} else _words(told.kind.removeprefix("QR"))
+    subtype = "scan_qr_code" if told.kind in {"QR", "QRCode"} else _words(told.kind.removeprefix("QR"))
     return {"type": EventType.QR, "subtype": subtype, "connection": Connection(state="qr", reason_code=told.kind)}
 
 
