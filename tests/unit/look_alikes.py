@@ -22,7 +22,7 @@ _waha_group_ack = of(
     "waha", "message.ack", (_PAYLOAD_ID, f"true_{GROUP}_3EB0INVENTED03"), (("payload", "from"), GROUP), (("payload", "participant"), RUI)
 )
 _waha_open, _waha_qr = of("waha", "session.status.open"), of("waha", "session.status.qr")
-_waha_edit = of("waha", "message.edited")
+_waha_edit, _waha_group = of("waha", "message.edited"), of("waha", "message.group")
 
 _WAHA_APART = [
     pair(
@@ -53,6 +53,7 @@ _WAHA_APART = [
     pair("two readers in a group", "waha", _waha_group_ack, changed(_waha_group_ack, "payload", "participant", to="5511900000003@c.us")),
     pair("two tenants, one id", "waha", _waha_text, _waha_text, tenant_id="bistro", instance_id="bistro-sales"),
     pair("two instances of a tenant, one id", "waha", _waha_text, _waha_text, instance_id="acme-support"),
+    pair("two sessions that nobody declared, in one group", "waha", _waha_group, changed(_waha_group, "session", to="another")),
     pair("one id in two chats", "waha", _waha_text, changed(_waha_text, *_PAYLOAD_ID, to="false_5511900000002@c.us_3EB0INVENTED01")),
     pair("one id, theirs and ours", "waha", _waha_text, of("waha", "message", (("payload", "fromMe"), True))),
     pair("one text twice", "waha", _waha_text, changed(_waha_text, *_PAYLOAD_ID, to="false_5511900000001@c.us_3EB0INVENTED99")),
@@ -174,12 +175,6 @@ _GOWA_SAME = [
     pair("a contact renamed in between, a device told", "gowa", _gowa_text, _gowa_again),
     pair("receipts in another order", "gowa", _gowa_read, changed(_gowa_read, "payload", "ids", to=["3EB0INVENTED12", "3EB0INVENTED07"])),
     pair("keys the other way round, and spaces", "gowa", _gowa_text, rewritten(_gowa_text)),
-    pair(
-        "a session's name told since an update",
-        "gowa",
-        {k: v for k, v in _gowa_join.items() if k != "session_id"},
-        changed(_gowa_join, "session_id", to=None),
-    ),
 ]
 
 # ─── Z-API ───

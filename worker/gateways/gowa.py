@@ -186,7 +186,7 @@ def _occurred_at(body: Body) -> str | None:
 def _identity(body: Body) -> Identity:
     """Of what has no message id."""
     moment = _moment(body)
-    return NO_IDENTITY if moment is None else by_time(moment, [body.event, content_of(body.payload) or body.whole], body.raw)
+    return NO_IDENTITY if moment is None else by_time(moment, body.whole, body.raw)
 
 
 _READERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {

@@ -79,9 +79,13 @@ def by_time(moment: str, part: Any, text: bytes) -> Identity:
     return Identity(kind=IdentityClass.TIMED, facts=(moment, digest(part, text)))
 
 
-def event_key(identity: Identity, subject: Subject, instance: Instance) -> EventKey:
-    """SHA-256 over (tenant, instance, class, fields), length-prefixed; not for class none (see `fresh_key`)."""
-    parts: list[str | None] = [instance.tenant_id, instance.id, identity.kind]
+def event_key(identity: Identity, subject: Subject, instance: Instance, stranger: str | None = None) -> EventKey:
+    """SHA-256 over (tenant, instance, class, fields), length-prefixed; not for class none (see `fresh_key`).
+
+    `stranger`: the instance that the body names, where nobody declared it: two of them may be in one group, and what both are
+    told there carries one id.
+    """
+    parts: list[str | None] = [instance.tenant_id, instance.id, *(() if stranger is None else ("named", stranger)), identity.kind]
     if identity.kind is IdentityClass.MESSAGE:
         parts += (subject.type, subject.subtype, subject.chat_id, subject.sender_id, "me" if subject.from_me else "them", subject.status)
         parts += (str(len(subject.message_ids)), *sorted(subject.message_ids))

@@ -79,8 +79,9 @@ class Gateway(Protocol):
 def finish(decoded: Decoded, instance: Instance, received_at: str, transport: str, fresh: Callable[[], EventKey]) -> Event:
     """The event, filed under `instance`. `fresh` makes the key of an event without identity (`identity.fresh_key`)."""
     remembered = decoded.identity.kind is not IdentityClass.NONE
+    stranger = decoded.gateway_instance if decoded.gateway_instance != instance.gateway_instance else None
     return Event(
-        event_key=event_key(decoded.identity, _subject(decoded), instance) if remembered else fresh(),
+        event_key=event_key(decoded.identity, _subject(decoded), instance, stranger) if remembered else fresh(),
         gateway=instance.gateway,
         transport=transport,
         tenant_id=instance.tenant_id,

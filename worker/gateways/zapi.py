@@ -191,7 +191,7 @@ def _history(_body: Mapping[str, Any], _raw: bytes) -> dict[str, Any]:
 
 def _timed(body: Mapping[str, Any], raw: bytes) -> Identity:
     moment = moment_at(body, "momment")
-    return NO_IDENTITY if moment is None else by_time(moment, content_of(body), raw)
+    return NO_IDENTITY if moment is None else by_time(moment, body, raw)
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], bytes], dict[str, Any]]] = {
