@@ -205,3 +205,40 @@ def test_a_bad_signature_is_refused(push: Push) -> None:
 
 def test_the_key_that_stands_in_its_source_is_refused() -> None:
     assert any(len(published) == 64 for published in baileys.PUBLISHED_SECRETS)
+
+
+def test_a_message_that_says_nothing_we_can_show_is_known_by_all_of_it() -> None:
+    body = changed(
+        body_of("baileys", "upsert.text"), "payload", "raw", "messages", 0, "message", to={"locationMessage": {"degreesLatitude": 1}}
+    )
+    other = changed(body, "payload", "raw", "messages", 0, "message", "locationMessage", "degreesLatitude", to=2)
+    assert event_of("baileys", body).text is None
+    assert event_of("baileys", body).event_key == event_of("baileys", body).event_key != event_of("baileys", other).event_key
+
+
+@pytest.mark.parametrize("name", ["upsert.text", "update.read"])
+def test_a_raw_item_without_an_id_is_known_by_the_time_it_was_told(name: str) -> None:
+    list_name = "messages" if name == "upsert.text" else "updates"
+    body = changed(body_of("baileys", name), "payload", "raw", list_name, 0, "key", "id", to="")
+    event = event_of("baileys", body)
+    assert (event.message_ids, event.remembered) == ((), True)
+    assert event.event_key != event_of("baileys", changed(body, "timestamp", to=1763797600)).event_key
+    assert not event_of("baileys", changed(body, "timestamp", to=None)).remembered
+
+
+def test_a_status_of_no_message_is_known_by_the_stores_id() -> None:
+    body = changed(body_of("baileys", "stored.message-status"), "payload", "messageId", to=None)
+    event = event_of("baileys", body)
+    assert (event.type, event.message_ids, event.remembered) == ("receipt", (), True)
+    assert event.event_key != event_of("baileys", changed(body, "id", to="00000000-0000-4000-8000-000000000098")).event_key
+
+
+def test_an_id_that_the_store_did_not_number_is_not_taken_for_the_stores() -> None:
+    body = {"id": "1", "type": "NEW", "instanceId": "sales", "payload": {"a": 1}}
+    assert not event_of("baileys", body).remembered
+    assert event_of("baileys", {**body, "sequence": 1}).remembered
+
+
+def test_a_pairing_code_is_asked_for() -> None:
+    event = event_of("baileys", changed(body_of("baileys", "instance.qr"), "type", to="pairing"))
+    assert (event.type, event.subtype) == ("qr", "pairing")
