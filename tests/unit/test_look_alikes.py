@@ -7,6 +7,7 @@ import pytest
 from tests.unit.gateway_bodies import events_of
 from tests.unit.look_alike_pairs import Pair, Pushed
 from tests.unit.look_alikes import APART, SAME
+from worker.gateways import GATEWAYS
 
 
 def keys_of(gateway: str, pushed: Pushed) -> set[str]:
@@ -29,5 +30,6 @@ def test_what_is_the_same_is_known_again(pair: Pair) -> None:
     assert keys_of(pair.gateway, pair.first) <= keys_of(pair.gateway, pair.second)
 
 
-def test_no_name_stands_for_two_pairs() -> None:
+def test_every_gateway_has_pairs_of_both_kinds_and_no_name_stands_for_two() -> None:
+    assert {pair.gateway for pair in APART} == {pair.gateway for pair in SAME} == set(GATEWAYS)
     assert len({name_of(pair) for pair in (*APART, *SAME)}) == len(APART) + len(SAME)
