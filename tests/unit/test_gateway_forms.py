@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from urllib.parse import parse_qs, quote_plus, urlencode
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from worker.domain.errors import MalformedEvent
 from worker.gateways.forms import URLENCODED, Form, form_of
+from worker.gateways.redaction import redacted
 
 MULTIPART = "multipart/form-data; boundary=sample-boundary"
 
@@ -99,6 +101,24 @@ def test_the_overwritten_form_says_the_same_but_for_its_secrets(secret: str, oth
     assert {**seen, "token": secret} == {**others, "token": secret, "y": [secret]}
     assert set(clean.value("token") or b"") <= {ord("*")}
     assert parse_qs(clean.body.decode())["z"] == ["1"]
+
+
+@given(secret=st.text('ab"\\%2+\u00e9'), other=st.text('a%"2 '), chance=st.randoms(use_true_random=False), is_broken=st.booleans())
+def test_whatever_is_escaped_the_json_inside_is_overwritten_as_json_is(
+    secret: str, other: str, chance: random.Random, is_broken: bool
+) -> None:
+    posted = json.dumps({"x": other, "token": [secret, -12.5, {"y": secret}], "z": {"apikey": secret}}, ensure_ascii=False).encode()
+    escaped = b"".join(b"%%%02x" % byte if byte in b"%&+ " or chance.random() < 0.4 else bytes([byte]) for byte in posted)
+    # A percent sign that escapes nothing, as no encoder leaves it behind.
+    body = form(b"jsonData=" + (escaped.replace(b"%25", b"%", 1) if is_broken else escaped) + b"&q=%")
+    plain, clean = body.value("jsonData") or b"", body.redacted()
+    try:
+        json.loads(plain)
+    except ValueError:
+        assert clean is body
+    else:
+        assert clean.value("jsonData") == redacted(plain)
+        assert len(clean.body) == len(body.body)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def _form_body(form: Form) -> _Body:
     posted = json_value(text, "jsonData")
     if not isinstance(posted, dict):
         raise MalformedEvent("jsonData", "must be an object")
-    beside = {name: value.decode(errors="replace") for name, value in form.values().items() if name in {"instanceName", "userID"}}
+    beside = {name: value.decode(errors="replace") for name in ("instanceName", "userID") if (value := form.value(name)) is not None}
     return _Body({**posted, **beside}, posted, text, form.body, form.content_type)
 
 
