@@ -93,6 +93,7 @@ APART: list[Pair] = [
         body_of("wuzapi", "message.reaction"),
         _of("message.reaction", "event", "Message", "reactionMessage", "text", to=""),
     ),
+    pair("two messages without an id in one second", "wuzapi", *[_of("message", "event", "Info", "ID", to="")] * 2),
     pair("two codes of evolution-go", "evolution", body_of("evolution", "go.qr"), body_of("evolution", "go.qr")),
     pair("evolution-go opens twice", "evolution", body_of("evolution", "go.connected"), body_of("evolution", "go.connected")),
     pair(

@@ -155,6 +155,14 @@ def test_many_events_in_a_large_envelope_never_cost_many_bodies() -> None:
     }
 
 
+def test_an_envelope_too_deep_to_be_repeated_is_cut_to_its_ids() -> None:
+    body = b'{"event":"chats.delete","instance":"sales","x":' + b"[" * 300 + b"]" * 300 + b',"data":["1@c.us","2@c.us"]}'
+    events = events_of("evolution", body)
+    assert [event.raw for event in events] == [
+        b'{"event":"chats.delete","instance":"sales","data":["%d@c.us"]}' % number for number in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "expected"),
     [

@@ -36,6 +36,7 @@ def form(body: bytes) -> Form:
         (b'jsonData={"token":"abc"}', b'jsonData={"token":"***"}'),
         (b"jsonData=%7B%22%74oken%22:-%31%32.5e3%7D&token=", b"jsonData=%7B%22%74oken%22:-%31%31.1e3%7D&token="),
         (b"a=%7B%22token%22%3A%22%C3%A9%22%7D", b"a=%7B%22token%22%3A%22%2A%2A%22%7D"),
+        (b'jsonData={"x":"100%","token":"abc"}', b'jsonData={"x":"100%","token":"***"}'),
         (b"token=1&token=2", b"token=*&token=*"),
     ],
 )

@@ -177,6 +177,25 @@ def test_a_message_in_its_wrappers_is_read() -> None:
     assert (event.text, event.media.kind) == ("Look", "video")
 
 
+def test_wrappers_without_end_are_not_followed_to_the_end() -> None:
+    message: dict[str, Any] = {"conversation": "At the bottom"}
+    for _ in range(9):
+        message = {"ephemeralMessage": {"message": message}}
+    event = event_of("wuzapi", changed(body_of("wuzapi", "message"), "event", "Message", to=message))
+    assert (event.type, event.text, event.message_ids) == ("message", None, ("3EB0INVENTED01",))
+
+
+def test_a_polls_question_is_its_text() -> None:
+    message = {"pollCreationMessageV3": {"name": "When?", "options": [{"optionName": "Now"}]}}
+    event = event_of("wuzapi", changed(body_of("wuzapi", "message"), "event", "Message", to=message))
+    assert (event.subtype, event.text) == (None, "When?")
+
+
+def test_a_message_without_an_id_has_no_identity_for_two_of_them_may_come_in_one_second() -> None:
+    event = event_of("wuzapi", changed(body_of("wuzapi", "message"), "event", "Info", "ID", to=""))
+    assert (event.type, event.message_ids, event.remembered) == ("message", (), False)
+
+
 @pytest.mark.parametrize("event", [None, [], "text", 7, {}])
 @pytest.mark.parametrize("kind", ["Message", "ReadReceipt", "ChatPresence"])
 def test_an_event_of_the_wrong_kind_is_kept_as_undecodable(kind: str, event: Any) -> None:

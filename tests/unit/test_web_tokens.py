@@ -10,9 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
+from worker.domain.catalog import Catalog, Instance, Tenant
+from worker.domain.ids import EventKey, InstanceId, TenantId
 from worker.gateways import evolution
 from worker.gateways.port import Push
 from worker.gateways.web_tokens import EARLY_S, LATE_S, bearer, is_signed_by_any
+from worker.ingest.preparation import Preparation, Prepared, Stamps, Unverified
 
 NOW_S = 1_763_797_538
 CLAIMS = {"iat": NOW_S, "exp": NOW_S + 600, "app": "evolution", "action": "webhook"}
@@ -124,3 +127,18 @@ def test_evolution_posts_its_token_as_a_bearer() -> None:
     assert not evolution.verify(push(token(), "2025-11-22T09:45:38.120Z"), ["s"])
     assert not evolution.verify(push(token(), "2025-11-22T07:45:38.120Z"), ["t"])
     assert not evolution.verify(Push(body=b"{}"), ["s"])
+
+
+def test_the_door_tells_when_a_push_came_and_a_token_of_another_day_is_refused() -> None:
+    instance = Instance(
+        id=InstanceId("acme-sales"), tenant_id=TenantId("acme"), gateway="evolution", gateway_instance="sales", ingest_secrets=("s",)
+    )
+    catalog = Catalog([Tenant(id=TenantId("acme"))], [instance], [])
+    push = Push(headers={"authorization": f"Bearer {token()}"}, body=b'{"event":"logout.instance"}')
+
+    def prepared_at(received_at: str) -> object:
+        stamps = Stamps(received_at=lambda: received_at, fresh_key=lambda: EventKey("ulid:1"))
+        return Preparation(catalog=catalog, shards=1, stamps=stamps).prepare(evolution, instance, push)
+
+    assert isinstance(prepared_at("2025-11-22T07:45:38.300Z"), Prepared)
+    assert isinstance(prepared_at("2025-11-23T07:45:38.300Z"), Unverified)

@@ -1,8 +1,8 @@
 """Events of the whatsmeow library as its gateways pass them on: wuzapi, its forks, evolution-go. Pure.
 
 Source: whatsmeow's `types/events`, and captured webhooks. Field names are the library's own (`Info`, `MessageIDs`, `SenderAlt`). An
-event's own times are whole seconds: too coarse to tell what may happen twice within one, so presence, connection and QR
-codes have no identity at all.
+event's own times are whole seconds: too coarse to tell what may happen twice within one, so presence, connection, QR
+codes, and messages that came without an id, have no identity at all.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _NOTICES = {
     ),
 }
 _PARTICIPANTS = ("Join", "Leave", "Promote", "Demote")
-_WITHOUT_IDENTITY = frozenset({EventType.PRESENCE, EventType.CONNECTION, EventType.QR})
+_WITHOUT_IDENTITY = frozenset({EventType.MESSAGE, EventType.PRESENCE, EventType.CONNECTION, EventType.QR})
 _RETOLD = frozenset({"Info", "RetryCount"})
 """Of a message: what is hashed already, in canonical form, and what changes while it is still the same message."""
 _DEVICE = re.compile(r":([0-9]{1,5})@")
@@ -293,8 +293,7 @@ def _by_time(told: Told, kind_type: EventType) -> Identity:
     if kind_type in _WITHOUT_IDENTITY:
         return NO_IDENTITY
     own = moment_at(told.fields, "Timestamp") if instant_at(told.fields, "Timestamp") else None
-    info = mapping_at(told.fields, "Info")
-    moment = own or (moment_at(info, "Timestamp") if instant_at(info, "Timestamp") else None) or told.moment
+    moment = own or told.moment
     return NO_IDENTITY if moment is None else by_time(moment, [told.kind, told.state, told.event], told.text)
 
 
