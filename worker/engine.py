@@ -26,6 +26,7 @@ from worker.event_buffer.lanes import Delivery, EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.chat_aliases import ChatAliases
+from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.checkpointer import Checkpointer
 from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
@@ -132,11 +133,13 @@ class Engine:
             hooks=SettlingHooks(stale=self._stale, parked=self._parked, dead=self._dead),
         )
         self.under_way = UnderWay()
+        self.chats = ChatOrder(store.retry_queue, store.chat_aliases, catalog, shards=settings.shards)
         rates = ReleaseRates(clock())
         self.standing = Standing(store.webhook_states, disable_after_s=settings.disable_after_s)
         self.pipeline = Pipeline(
             Parts(
                 catalog=catalog,
+                chats=self.chats,
                 buffer=self.buffer,
                 under_way=self.under_way,
                 bulkheads=self.bulkheads,
@@ -150,7 +153,7 @@ class Engine:
         )
         self.standing.changed = self.pipeline.serve_all
         self.leaving = Leaving(self.buffer, self.under_way, self.settling, self.pipeline, clock)
-        self.sweep = Sweep(self.pipeline, clock)
+        self.sweep = Sweep(self.pipeline, self.buffer, self.leaving, clock)
         # owned
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
@@ -161,10 +164,12 @@ class Engine:
         settings, clock, active, refused = self._settings, self._clock, self.registry.active, self.registry.refused
         self._first_reads = FirstReads(store.journal, clock, self.metrics.client_registry_handover_duration.record)
         self.reader = Reader(self._first_reads, self.buffer, self.pipeline, active, clock)
+        self.reader.chats = self.chats
         self.reader.after_away = self._verify_tails
         self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, self.catalog), active, clock, rates)
         self.retry_pump.on_stale = refused
         self.checkpointer = Checkpointer(store.checkpoints, self.leaving, self.settling, active, clock)
+        self.checkpointer.before_save = self.chats.keep_aliases
         self.checkpointer.on_stale = refused
         self.checkpointer.on_went_back = self._went_back
         self.checkpointer.keep_s = settings.keep_s
@@ -233,6 +238,7 @@ class Engine:
 
     def _ended(self, tenure: Tenure) -> None:
         self.leaving.forget(tenure)
+        self.chats.forget(tenure)
         self.retry_pump.forget(tenure.shard)
 
     def _lost(self, _tenure: Tenure, reason: str) -> None:

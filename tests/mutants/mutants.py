@@ -59,9 +59,9 @@ MUTANTS = (
     Mutant(
         name="park counted as an attempt",
         file="worker/event_integration/settling.py",
-        old="        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead), self._after_park)\n",
+        old="        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead))\n",
         new="        delivery.attempts += error is None\n"
-        "        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead), self._after_park)\n",
+        "        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead))\n",
         killers=("tests/component/test_way_of_an_event.py::test_a_suspect_without_a_place_is_parked_and_no_attempt_counted",),
     ),
     Mutant(
@@ -123,5 +123,19 @@ MUTANTS = (
         killers=(
             "tests/component/test_lease_loss.py::test_a_lease_found_again_before_it_ran_out_is_trusted_no_longer_than_the_store_keeps_it",
         ),
+    ),
+    Mutant(
+        name="a chat overtaken by what comes while it waits in the store",
+        file="worker/event_integration/pipeline.py",
+        old="                self._settling.park(delivery)\n            elif now_s",
+        new="                self._buffer.line_up(lane, delivery)\n            elif now_s",
+        killers=("tests/component/test_chat_order.py::test_the_names_of_a_chat_survive_a_kill",),
+    ),
+    Mutant(
+        name="a tenure begun without knowing which chats wait",
+        file="worker/event_integration/reader.py",
+        old="                if not self.chats.knows(tenure):\n                    await self.chats.load(tenure)\n",
+        new="                pass\n",
+        killers=("tests/component/test_chat_order.py::test_the_waiting_chats_of_a_shard_are_known_before_its_first_event_is_read",),
     ),
 )

@@ -50,7 +50,7 @@ DECLARED = """\
 # url = "https://crm.example.com/hooks/whatsapp"
 # events = ["message", "receipt/*"]       # none = all; type or type/subtype, * allowed
 # format = "normalized"                   # or "raw": the gateway's own bytes
-# ordering = "none"
+# ordering = "none"                       # or "chat": the events of one chat strictly in order; a failing one holds back only its chat
 # deadline_s = 10                         # 1 to 30; unset: delivery.deadline_s
 # max_in_flight = 8                       # unset: delivery.max_in_flight_per_webhook
 # secrets = ["whsec_..."]                 # whsec_ and the base64 of 24 to 64 random bytes; the first signs first; all sign

@@ -112,8 +112,10 @@ class AnyHistory(RuleBasedStateMachine):
             assert verdict(self.held, healthy[0], self.now_s) is Verdict.START
 
     @invariant()
-    def the_total_exceeds_the_limit_only_by_what_suspects_hold_beyond_their_share(self) -> None:
-        assert len(self.under_way) <= self.MAX + max(0, self.suspects() - (self.HALF - self.KEPT))
+    def the_total_exceeds_the_limit_only_by_what_suspects_or_all_confined_hold_beyond_their_share(self) -> None:
+        """The healthy keep their half: whoever of them turns suspect under way takes from nobody."""
+        confined = len(self.under_way) - self.count(healthy=True)
+        assert len(self.under_way) <= self.MAX + max(0, self.suspects() - (self.HALF - self.KEPT), confined - self.HALF)
 
     def teardown(self) -> None:
         for _, slot, _, _ in self.under_way:

@@ -244,7 +244,7 @@ def test_a_tenant_that_is_alone_may_fill_the_backlog(toml: Toml) -> None:
     ("was", "becomes", "fault"),
     [
         ('gateway = "waha"', 'gateway = "telegram"', "instances[acme-sales].gateway: telegram: allowed: baileys, cloud-api, "),
-        ('secrets = ["whsec', 'ordering = "chat"\nsecrets = ["whsec', "webhooks[crm].ordering: chat: allowed: none (chat order comes"),
+        ('secrets = ["whsec', 'ordering = "total"\nsecrets = ["whsec', "webhooks[crm].ordering: total: allowed: none, chat"),
         ('secrets = ["whsec', 'format = "xml"\nsecrets = ["whsec', "webhooks[crm].format: xml: allowed: normalized, raw"),
         ('secrets = ["whsec', 'deadline_s = 31\nsecrets = ["whsec', "webhooks[crm].deadline_s: 31: allowed: 1 to 30"),
         ('secrets = ["whsec', 'enrich_contact = true\nsecrets = ["whsec', "webhooks[crm].enrich_contact: True: allowed: false"),

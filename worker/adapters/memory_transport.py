@@ -7,7 +7,7 @@ keep the step they began with. A URL without a script is a host that does not ex
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -44,7 +44,14 @@ class Hangs:
     stage: Stage = Stage.FIRST_BYTE
 
 
-Step = Answers | Fails | Hangs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decides:
+    """Looks at the request first."""
+
+    by: Callable[[Request], Answers | Fails | Hangs]
+
+
+Step = Answers | Fails | Hangs | Decides
 _NOWHERE = Fails(stage=Stage.DNS, cause=Cause.DNS)
 
 
@@ -86,7 +93,8 @@ class MemoryTransport:
         self.attempts.append(attempted)
         self.under_way[request.url] = self.under_way.get(request.url, 0) + 1
         try:
-            attempted.result = await self._play(self._next_step(request.url), now_s, deadline)
+            step = self._next_step(request.url)
+            attempted.result = await self._play(step.by(request) if isinstance(step, Decides) else step, now_s, deadline)
         finally:
             self.under_way[request.url] -= 1
         return attempted.result
@@ -106,7 +114,7 @@ class MemoryTransport:
             return _NOWHERE
         return steps.popleft() if len(steps) > 1 else steps[0]
 
-    async def _play(self, step: Step, now_s: float, deadline: Deadline) -> Answer | Failure:
+    async def _play(self, step: Answers | Fails | Hangs, now_s: float, deadline: Deadline) -> Answer | Failure:
         ends_s = float("inf") if isinstance(step, Hangs) else now_s + step.after_s
         if ends_s <= now_s:
             await anyio.lowlevel.checkpoint()

@@ -3,16 +3,20 @@
 Two different fulls (design 3, decision 0005). An endpoint that does not keep up makes *its own* lane spill (`excess`); a reader
 that runs ahead of healthy endpoints is told to stop reading (`room`). The bound counts deliveries and the bytes of the events
 they hold; an event is counted from its first delivery put until its last one is let go.
+
+Where a webhook wants order a lane holds only the first of each chat; the others stand in the chat's line (`chats.py`) and step up as
+those before them leave memory.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import ClaimId, DeliveryId, Position, WebhookId
 from worker.domain.record import Record
+from worker.event_buffer.chats import Chat
 
 PACE_WINDOW_S = 4
 AHEAD_S = 2
@@ -38,12 +42,14 @@ class BufferedEvent:
 class Delivery:
     """An event for one webhook, waiting or under way. `claim` None: it still counts against the journal."""
 
-    __slots__ = ("attempts", "claim", "delivery_id", "event", "parked_for_s", "slow_reported", "webhook_id")
+    __slots__ = ("attempts", "chat", "claim", "delivery_id", "event", "parked_for_s", "slow_reported", "webhook_id")
 
-    def __init__(self, event: BufferedEvent, webhook_id: WebhookId, delivery_id: DeliveryId) -> None:
+    def __init__(self, event: BufferedEvent, webhook_id: WebhookId, delivery_id: DeliveryId, chat: Chat | None = None) -> None:
+        """`chat` only where the webhook wants order."""
         self.event = event
         self.webhook_id = webhook_id
         self.delivery_id = delivery_id
+        self.chat = chat
         self.attempts = 0
         self.claim: ClaimId | None = None
         self.parked_for_s = 0.0
@@ -77,7 +83,18 @@ class Pace:
 class Lane:
     """One webhook's waiting deliveries, oldest first, and its pace."""
 
-    __slots__ = ("asked_again_s", "backlogged_since_s", "in_flight", "is_hungry", "pace", "routed_ever", "waiting", "webhook_id")
+    __slots__ = (
+        "asked_again_s",
+        "backlogged_since_s",
+        "behind",
+        "in_flight",
+        "is_hungry",
+        "lines",
+        "pace",
+        "routed_ever",
+        "waiting",
+        "webhook_id",
+    )
 
     def __init__(self, webhook_id: WebhookId) -> None:
         self.webhook_id = webhook_id
@@ -90,7 +107,15 @@ class Lane:
         self.pace = Pace()
         self.routed_ever = 0
         self.backlogged_since_s = 0.0
-        """When `waiting` was last empty."""
+        """When nothing waited last."""
+        self.lines: dict[Chat, None] = {}
+        """Chats in which somebody waits behind another."""
+        self.behind = 0
+        """Deliveries in those lines."""
+
+    @property
+    def backlog(self) -> int:
+        return len(self.waiting) + self.behind
 
 
 class EventBuffer:
@@ -110,6 +135,8 @@ class EventBuffer:
         self._backlogged = 1
         self.held_ever = 0
         """Deliveries held since the start."""
+        self.on_ready: Callable[[Lane], None] = lambda _lane: None
+        """Called when somebody stepped up into a lane."""
 
     def __repr__(self) -> str:
         return f"<EventBuffer events={self.events} deliveries={self.deliveries} bytes={self.bytes} lanes={len(self._lanes)}>"
@@ -152,6 +179,8 @@ class EventBuffer:
         event.users += 1
         self.deliveries += 1
         self.held_ever += 1
+        if delivery.chat is not None:
+            delivery.chat.users += 1
 
     def let_go(self, delivery: Delivery) -> None:
         """Counts a delivery that left memory: settled, parked, or left to the journal."""
@@ -161,17 +190,54 @@ class EventBuffer:
         if event.users == 0:
             self.events -= 1
             self.bytes -= event.size
+        if delivery.chat is not None:
+            self._step_up(delivery.chat, delivery)
 
     def put(self, delivery: Delivery) -> Lane:
-        """Holds the delivery at the end of its webhook's lane."""
+        """Holds a new delivery and lines it up, unless its chat waits in the store: then the caller parks it, behind the others."""
         self.hold(delivery)
         lane = self.lane(delivery.webhook_id)
         lane.routed_ever += 1
-        if not lane.waiting:
+        if delivery.chat is None or not delivery.chat.parked:
+            self.line_up(lane, delivery)
+        return lane
+
+    def line_up(self, lane: Lane, delivery: Delivery) -> None:
+        """At the end of its lane, or of its chat's line behind another. It is held already."""
+        if not lane.backlog:
             lane.backlogged_since_s = delivery.event.read_at_s
+        chat = delivery.chat
+        if chat is not None and chat.ahead is not None:
+            chat.line.append(delivery)
+            lane.lines[chat] = None
+            lane.behind += 1
+            return
+        if chat is not None:
+            chat.ahead = delivery
         lane.waiting.append(delivery)
         self.waiting += 1
-        return lane
+
+    def take_line(self, chat: Chat) -> list[Delivery]:
+        """Whoever waits behind another in this chat, in order; still held."""
+        line = list(chat.line)
+        if line:
+            lane = self._lanes[line[0].webhook_id]
+            del lane.lines[chat]
+            lane.behind -= len(line)
+            chat.line.clear()
+        return line
+
+    def _step_up(self, chat: Chat, gone: Delivery) -> None:
+        """One of the chat left memory: whoever stands first in line takes its place, unless the chat waits in the store."""
+        chat.leave(gone)
+        if chat.ahead is None and chat.line and not chat.parked:
+            lane = self._lanes[gone.webhook_id]
+            first = chat.line.popleft()
+            lane.behind -= 1
+            if not chat.line:
+                del lane.lines[chat]
+            self.line_up(lane, first)
+            self.on_ready(lane)
 
     def take(self, lane: Lane) -> Delivery:
         """The lane's oldest; still held. Raises `IndexError` when the lane is empty."""
@@ -191,17 +257,17 @@ class EventBuffer:
         completed nothing lately.
         """
         backlogged_s = now_s - lane.backlogged_since_s
-        if not lane.waiting or backlogged_s < JUDGED_AFTER_S or not self.is_half_full(now_s):
+        if not lane.backlog or backlogged_s < JUDGED_AFTER_S or not self.is_half_full(now_s):
             return 0
         # Who has had one second of work is not measured by what others did in four.
         completed = int(lane.pace.total(now_s) * max(1.0, PACE_WINDOW_S / backlogged_s))
         fair = self.target(now_s) // (2 * max(1, self._backlogged))
         allowed = max(completed, min(self._min_lane_events, fair)) if completed else 0
-        return max(0, len(lane.waiting) - allowed)
+        return max(0, lane.backlog - allowed)
 
     def spilling(self, now_s: float) -> list[Lane]:
         """The lanes with something in excess; counts the backlogged ones on the way. Looks at every lane: for the sweep, when half full."""
-        waiting = [lane for lane in self._lanes.values() if lane.waiting]
+        waiting = [lane for lane in self._lanes.values() if lane.backlog]
         self._backlogged = len(waiting)
         return [lane for lane in waiting if self.excess(lane, now_s)]
 
@@ -218,22 +284,35 @@ class EventBuffer:
         self.waiting += 1
 
     def remove(self, tenure: Tenure, before: Position | None = None) -> list[Delivery]:
-        """Removes a tenure's waiting deliveries from all lanes (only those from before a position), each lane's in order; still held."""
+        """Removes a tenure's waiting deliveries from all lanes, each chat's in order; still held.
+
+        With `before` only those in the lanes from before that position: what stands in line behind one of them goes where it goes.
+        """
         removed: list[Delivery] = []
         for lane in self._lanes.values():
             mine = [d for d in lane.waiting if d.event.tenure is tenure and (before is None or d.event.position < before)]
             if mine:
                 gone = set(mine)
                 lane.waiting = deque(d for d in lane.waiting if d not in gone)
+                self.waiting -= len(mine)
                 removed += mine
-        self.waiting -= len(removed)
+            for delivery in mine:
+                if delivery.chat is not None:
+                    delivery.chat.ahead = None
+            if before is None:
+                removed += self._remove_lines(lane, tenure)
         return removed
+
+    def _remove_lines(self, lane: Lane, tenure: Tenure) -> list[Delivery]:
+        """A chat is one instance's, so a line is one tenure's."""
+        return [delivery for chat in list(lane.lines) if chat.line[0].event.tenure is tenure for delivery in self.take_line(chat)]
 
     def statistics(self) -> dict[str, int]:
         return {
             "events": self.events,
             "deliveries": self.deliveries,
             "waiting": self.waiting,
+            "behind": sum(lane.behind for lane in self._lanes.values()),
             "bytes": self.bytes,
             "capacity_events": self.max_events,
             "lanes": len(self._lanes),

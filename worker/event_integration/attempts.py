@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import anyio
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Webhook
 from worker.domain.deadline import Deadline
+from worker.event_buffer.chats import Chat
 from worker.event_buffer.lanes import Delivery
 from worker.event_integration.bulkheads import Slot
 from worker.event_integration.outcome import Outcome
@@ -54,6 +55,10 @@ class UnderWay:
         if self._is_awaited:
             self._is_awaited = False
             self._one_ended.set()
+
+    def ahead_of(self, chats: Iterable[Chat]) -> list[Attempt]:
+        """The attempts that others of their chat wait for."""
+        return [a for chat in chats if chat.ahead is not None and (a := self._attempts.get(chat.ahead)) is not None]
 
     def of(self, tenure: Tenure) -> list[Attempt]:
         """A tenure's attempts that still count against its journal."""

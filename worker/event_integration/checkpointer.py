@@ -5,7 +5,7 @@ A SIGKILL repeats at most what was in flight and what settled since the last sav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 import structlog
@@ -49,6 +49,8 @@ class Checkpointer:
         self.keep_bytes = 16 << 20
         self.is_store_tight: Callable[[], bool] = lambda: False
         """Whether the store is short of memory: what is only kept gives way before the door has to close."""
+        self.before_save: Callable[[Shard], Awaitable[None]] | None = None
+        """What must be durable before the events are let go that it was learnt from."""
         self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
         self.on_went_back: Callable[[Tenure, Position], None] = lambda _tenure, _tail: None
         """The journal ends before what was read of it: the store lost what it had not written to disk."""
@@ -81,6 +83,8 @@ class Checkpointer:
         One save per shard at a time: a checkpoint in doubt is repeated before a newer one is made, and a newer one follows at once.
         """
         async with self._saving.setdefault(tenure.shard, anyio.Lock()):
+            if self.before_save is not None:
+                await self.before_save(tenure.shard)
             is_repeat = tenure.completion.is_in_doubt
             tail = await self._save(tenure)
             if is_repeat and tenure.completion.has_moved:

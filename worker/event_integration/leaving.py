@@ -1,6 +1,6 @@
 """How deliveries leave memory without an outcome: parked, kept aside, left to the journal, or turned into claims.
 
-For whoever ends or doubts a tenure (shutdown, handover, a lease in doubt) and for the checkpointer's wide gaps.
+For whoever ends or doubts a tenure (shutdown, handover, a lease in doubt), for the checkpointer's wide gaps and for lanes in excess.
 
 `hold_as_claims` and the pipeline's `_finish` meet in `Attempt.claiming`: an attempt may end while its claim is being written; then
 its outcome waits in `Attempt.early` for the claim's id.
@@ -9,7 +9,7 @@ its outcome waits in `Attempt.early` for the claim's id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 
 import anyio
@@ -17,7 +17,8 @@ import anyio
 from worker.client_registry.tenure import Tenure, TenureState
 from worker.domain.deadline import Deadline
 from worker.domain.ids import Position, Shard, WebhookId
-from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_buffer.chats import Chat
+from worker.event_buffer.lanes import Delivery, EventBuffer, Lane
 from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.retry_queue import Parked
@@ -43,8 +44,14 @@ class Leaving:
 
     def go_on(self, tenure: Tenure) -> None:
         """The lease came back and nobody else held it: what was kept aside goes to the front of its lanes."""
-        for delivery in reversed(self._aside.pop(tenure.shard, [])):
+        aside = self._aside.pop(tenure.shard, [])
+        for delivery in reversed([d for d in aside if d.chat is None]):
             self._buffer.put_back(delivery)
+        for delivery in aside:
+            if delivery.chat is not None and delivery.chat.parked:
+                self._settling.park(delivery)
+            elif delivery.chat is not None:
+                self._buffer.line_up(self._buffer.lane(delivery.webhook_id), delivery)
         self._pipeline.serve_all()
 
     def forget(self, tenure: Tenure) -> None:
@@ -65,16 +72,42 @@ class Leaving:
             parked = self._part_with(tenure, withdrawn)
         return unconfirmed, parked
 
-    def _part_with(self, tenure: Tenure, withdrawn: Iterable[Delivery]) -> list[WebhookId]:
+    def _part_with(self, tenure: Tenure, withdrawn: Sequence[Delivery]) -> list[WebhookId]:
         begun = tenure.completion.begun_positions()
+        if tenure.state is not TenureState.ACTIVE:
+            begun = set()
+        taken_along = _last_begun(withdrawn, begun)
         parked = []
         for delivery in withdrawn:
-            if delivery.event.position in begun and tenure.state is TenureState.ACTIVE:
+            position, chat = delivery.event.position, delivery.chat
+            if position in begun if chat is None else position <= taken_along.get(chat, 0):
                 self._settling.park(delivery)
                 parked.append(delivery.webhook_id)
             else:
                 self._settling.leave_to_journal(delivery)
         return parked
+
+    def spill(self) -> None:
+        """Five times a second: lanes that hold more than their endpoints keep up with give their newest to the retry queue."""
+        now_s = self._clock()
+        if self._buffer.is_half_full(now_s):
+            for lane in self._buffer.spilling(now_s):
+                self._spill(lane, self._buffer.excess(lane, now_s))
+
+    def _spill(self, lane: Lane, excess: int) -> None:
+        """Where order is kept whole chats go: those of which nothing is under way, then the lines behind an attempt, once it is a claim."""
+        if not lane.lines:
+            for delivery in self._buffer.take_newest(lane, excess):
+                self._settling.park(delivery)
+            return
+        allowed = lane.backlog - excess
+        while lane.waiting and lane.backlog > allowed:
+            for first in self._buffer.take_newest(lane, 1):
+                self._settling.park(first)
+        if lane.backlog > allowed:
+            for attempt in self._under_way.ahead_of(lane.lines):
+                if attempt.claiming is None and attempt.delivery.claim is None:
+                    self._ask_for_claim(attempt)
 
     async def park_before(self, tenure: Tenure, position: Position, *, deadline: Deadline) -> None:
         """The gap is too wide: a tenure's deliveries from before `position` are parked, its attempts from there become claims."""
@@ -112,6 +145,20 @@ class Leaving:
         if claim is not None:
             delivery.claim = claim
             delivery.event.tenure.completion.relieve(delivery.event.position, delivery.webhook_id)
+            self._settling.became_claim(delivery)
         if attempt.early is not None:
             self._pipeline.settle(delivery, *attempt.early)
             attempt.early = None
+
+
+def _last_begun(withdrawn: Iterable[Delivery], begun: Container[Position]) -> dict[Chat, Position]:
+    """Of each chat, up to where it is parked: whatever is parked takes the earlier ones of its chat along.
+
+    A chat whose attempt under way is no claim (the store did not answer) stays in the journal: nobody may get ahead of that one.
+    """
+    last: dict[Chat, Position] = {}
+    for delivery in withdrawn:
+        chat = delivery.chat
+        if chat is not None and delivery.event.position in begun and (chat.ahead is None or chat.ahead.claim is not None):
+            last[chat] = max(delivery.event.position, last.get(chat, delivery.event.position))
+    return last

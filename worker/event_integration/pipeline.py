@@ -34,6 +34,7 @@ from worker.domain.record import decode, sealed
 from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer, Lane
 from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.bulkheads import Bulkheads, SlotResult, Verdict
+from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.observing import Observer
 from worker.event_integration.outcome import DELIVERED, Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide
 from worker.event_integration.request import PreparedWebhook
@@ -47,7 +48,6 @@ log = structlog.get_logger()
 
 SUSPECT_PARK_S = 1.0
 OFF_LOOP_BYTES = 64 << 10
-SLOW_EVENT_S = 5.0
 TRIES_PER_FREED_SLOT = 8
 ASK_AGAIN_S = 0.02
 """A lane told to wait is not asked about for each event that joins it: a freed slot wakes it, or whoever joins later than this."""
@@ -67,6 +67,7 @@ class Parts:
     """What the pipeline is made of."""
 
     catalog: Catalog
+    chats: ChatOrder
     buffer: EventBuffer
     under_way: UnderWay
     bulkheads: Bulkheads
@@ -83,7 +84,10 @@ class Pipeline:
 
     def __init__(self, parts: Parts) -> None:
         self._catalog = parts.catalog
+        self._chats = parts.chats
+        self._ordered = parts.chats.webhooks
         self._buffer = parts.buffer
+        self._buffer.on_ready = self._queue_up
         self._bulkheads = parts.bulkheads
         self._transport = parts.transport
         self._settling = parts.settling
@@ -113,6 +117,8 @@ class Pipeline:
             self._bury_unreadable(tenure, position, data, str(exc) if isinstance(exc, CorruptRecord) else f"not routed: {place_of(exc)}")
             return
         wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
+        if self._ordered and record.chat_aliases:
+            self._chats.learn(tenure.shard, record)
         left = tenure.completion.begin(position, record.tenant_id, len(data), [w.id for w in wanted])
         if not left:
             if not wanted:
@@ -120,8 +126,12 @@ class Pipeline:
             return
         event = BufferedEvent(tenure, position, record, len(data), now_s)
         for webhook_id in left:
-            lane = self._buffer.put(Delivery(event, webhook_id, delivery_id(record.event_key, webhook_id)))
-            if now_s >= lane.asked_again_s:
+            chat = self._chats.chat_of(tenure, webhook_id, record) if webhook_id in self._ordered else None
+            delivery = Delivery(event, webhook_id, delivery_id(record.event_key, webhook_id), chat)
+            lane = self._buffer.put(delivery)
+            if chat is not None and chat.parked:
+                self._settling.park(delivery)
+            elif now_s >= lane.asked_again_s:
                 self._serve(lane, now_s)
 
     def resume(self, tenure: Tenure, claimed: Claimed) -> None:
@@ -132,7 +142,8 @@ class Pipeline:
         except CorruptRecord as exc:
             record, unreadable = sealed(claimed.record, claimed.event_key), str(exc)
         event = BufferedEvent(tenure, claimed.position, record, len(claimed.record), now_s)
-        delivery = Delivery(event, claimed.webhook_id, claimed.delivery_id)
+        chat = None if claimed.chat is None else self._chats.claimed(tenure, claimed.webhook_id, claimed.chat)
+        delivery = Delivery(event, claimed.webhook_id, claimed.delivery_id, chat)
         delivery.attempts = claimed.attempts
         delivery.claim = claimed.claim
         delivery.parked_for_s = claimed.parked_for_s
@@ -181,7 +192,7 @@ class Pipeline:
             if webhook is None or webhook.id in self.disabled:
                 why = "the webhook is not declared any more" if webhook is None else self.disabled[webhook.id].why
                 reason = DeadReason.WEBHOOK_DELETED if webhook is None else DeadReason.WEBHOOK_DISABLED
-                self._settling.dead(self._buffer.take(lane), reason, error=why, attempted=False)
+                self._bury_with_line(self._buffer.take(lane), reason, why)
                 continue
             admission = self._bulkheads.admit(webhook, now_s, retry=False, firsts_wait=False)
             if admission.verdict is Verdict.START and (self.accepts_suspects or not self._bulkheads.is_suspect(webhook.id)):
@@ -191,6 +202,12 @@ class Pipeline:
                 return
             else:
                 self._settling.park(self._buffer.take(lane), due_in_s=max(SUSPECT_PARK_S, admission.reopen_in_s))
+
+    def _bury_with_line(self, delivery: Delivery, reason: DeadReason, why: str) -> None:
+        """Nobody will be asked any more: whoever waits behind it in its chat has nothing to wait for."""
+        line = self._buffer.take_line(delivery.chat) if delivery.chat is not None else ()
+        for each in (delivery, *line):
+            self._settling.dead(each, reason, error=why, attempted=False)
 
     def _wait(self, lane: Lane, now_s: float) -> None:
         """A lane whose own slots are busy is woken by them; one that waits for somebody else's queues up."""
@@ -336,34 +353,6 @@ class Pipeline:
         for webhook_id in self._bulkheads.sweep(now_s):
             self._serve(self._buffer.lane(webhook_id), now_s)
         self.serve_hungry(256)
-
-    def spill(self) -> None:
-        """Five times a second: lanes that hold more than their endpoints keep up with give their newest to the retry queue."""
-        now_s = self._clocks.monotonic_s()
-        if self._buffer.is_half_full(now_s):
-            for lane in self._buffer.spilling(now_s):
-                self._spill(lane, now_s)
-
-    def _spill(self, lane: Lane, now_s: float) -> None:
-        for delivery in self._buffer.take_newest(lane, self._buffer.excess(lane, now_s)):
-            self._settling.park(delivery)
-
-    def report_slow(self) -> None:
-        """Every second: an event older than 5 s in the pipeline is logged once, with stage and webhook."""
-        now_s = self._clocks.monotonic_s()
-        for attempt in self.under_way:
-            self._report_if_slow(attempt.delivery, "attempt", now_s)
-        for lane in self._buffer.lanes():
-            if lane.waiting:
-                self._report_if_slow(lane.waiting[0], "queue", now_s)
-
-    def _report_if_slow(self, delivery: Delivery, stage: str, now_s: float) -> None:
-        age_s = now_s - delivery.event.read_at_s
-        if age_s > SLOW_EVENT_S and not delivery.slow_reported:
-            delivery.slow_reported = True
-            log.warning(
-                "event_is_slow", stage=stage, webhook=delivery.webhook_id, event_key=delivery.event.record.event_key, age_s=round(age_s, 1)
-            )
 
     # -- seen ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import Position
 from worker.event_buffer.lanes import EventBuffer
+from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.pipeline import Pipeline
 from worker.journal.port import Journal, Segment
 
@@ -60,6 +61,8 @@ class Reader:
         self.events_read = 0
         self.after_away: Callable[[], Awaitable[None]] | None = None
         """Called once the store may be back: it may have lost what it had not written, and positions may be given out again."""
+        self.chats: ChatOrder | None = None
+        """Where order is kept: which chats wait is known before a tenure's first event is."""
         self._was_away = False
 
     def poke(self) -> None:
@@ -95,6 +98,7 @@ class Reader:
         segments: list[Segment] = []
         try:
             with anyio.CancelScope() as self._scope:
+                await self._know_chats(mine)
                 segments = await self._journal.read(cursors, max_segments=max_segments, block_s=block_s)
         except StoreUnavailable as exc:
             log.warning("journal_not_read", cause=str(exc), next_step="read again as soon as the store answers")
@@ -108,6 +112,12 @@ class Reader:
             if number and self._is_full():
                 return  # more came than was expected; the cursors stand where they are, and the rest is read again
             await self._take_in(by_shard[segment.shard], segment)
+
+    async def _know_chats(self, tenures: Iterable[Tenure]) -> None:
+        if self.chats is not None:
+            for tenure in tenures:
+                if not self.chats.knows(tenure):
+                    await self.chats.load(tenure)
 
     def _is_full(self) -> bool:
         return self._buffer.free_bytes == 0 or self._buffer.room(self._clock()) == 0

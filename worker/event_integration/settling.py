@@ -5,6 +5,9 @@ and settlements gather for a common beat (decision 0006); those of one shard go 
 the store is away, is kept and written again; only an ended tenure, or for a claim ten minutes, make it moot: then the
 journal or the retry queue still has the delivery.
 
+Where order is kept a delivery enters the store after the earlier ones of its chat, never before: parks keep the journal's order, and
+one whose write failed holds back those behind it.
+
 Hot path for deliveries that succeed from the journal: those touch nothing here but memory (`delivered`).
 """
 
@@ -14,13 +17,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import anyio
 
 from worker.client_registry.tenure import Tenure, TenureState
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
-from worker.domain.ids import Shard, TenantId
+from worker.domain.ids import Position, Shard, TenantId, Token
+from worker.event_buffer.chats import TRUST_NOTHING, Chat
 from worker.event_buffer.lanes import Delivery, EventBuffer
 from worker.event_integration.retry_queue import DeadReason, Parked, Parking, RetryQueue, Settled, Settlement
 from worker.journal.group_commit import GroupCommit, GroupCommitClosed, GroupCommitFull, Limits
@@ -58,6 +63,15 @@ class _Unwritten:
         self.moot_at_s = moot_at_s
 
 
+class _Settling(NamedTuple):
+    """An outcome of a claim on its way. `chat_asked`: what its chat looked like when it set out."""
+
+    delivery: Delivery
+    settlement: Settlement
+    moot_at_s: float
+    chat_asked: int
+
+
 class Settling:
     """Writes outcomes; `run` in a task group drives it. Not thread-safe."""
 
@@ -67,7 +81,7 @@ class Settling:
         self._clock = clock
         self._hooks = hooks
         self._parks = {
-            Shard(n): GroupCommit[tuple[Tenure, Parking], Parked](
+            Shard(n): GroupCommit[tuple[Delivery, Parking], Parked](
                 f"park in shard {n}", partial(self._flush_parks, Shard(n)), BATCH, linger_s=LINGER_S
             )
             for n in range(shards)
@@ -136,8 +150,26 @@ class Settling:
             self.park(delivery, error=error, dead=reason)
 
     def park(self, delivery: Delivery, *, due_in_s: float = 0.0, error: str | None = None, dead: DeadReason | None = None) -> None:
-        """Puts a delivery that still counts against the journal into the retry queue (or among the dead letters)."""
-        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead), self._after_park)
+        """Puts a delivery that still counts against the journal into the retry queue (or among the dead letters).
+
+        Where order is kept, whoever waits behind it in its chat goes along: nothing of a chat starts here while any of it waits there.
+        """
+        chat = delivery.chat
+        if chat is not None:
+            chat.begin_writing(delivery, waits=dead is None)
+        self._submit_park(delivery, self._parking(delivery, due_in_s=due_in_s, error=error, dead=dead))
+        if chat is not None and dead is None:
+            self._park_line(chat)
+
+    def _park_line(self, chat: Chat) -> None:
+        for later in self._buffer.take_line(chat):
+            self.park(later)
+
+    def became_claim(self, delivery: Delivery) -> None:
+        """An attempt under way is a claim now; whoever waits behind it in its chat waits in the store, too."""
+        if delivery.chat is not None:
+            delivery.chat.became_claim()
+            self._park_line(delivery.chat)
 
     def park_as_claim(self, delivery: Delivery, *, visible_in_s: float) -> asyncio.Future[Parked] | None:
         """An attempt under way becomes a claim: it goes on, and its outcome is settled by the claim, also after the lease has gone.
@@ -147,7 +179,7 @@ class Settling:
         event = delivery.event
         parks = self._parks[event.tenure.shard]
         try:
-            answer = parks.submit_nowait((event.tenure, self._parking(delivery, claim_for_s=visible_in_s)), event.size)
+            answer = parks.submit_nowait((delivery, self._parking(delivery, claim_for_s=visible_in_s)), event.size)
         except (GroupCommitFull, GroupCommitClosed):
             return None
         parks.hurry()
@@ -170,8 +202,8 @@ class Settling:
         return not scope.cancelled_caught
 
     def write_again(self) -> None:
-        """Repeats what the store did not take. Called every checkpoint interval, and while draining."""
-        unwritten, self._unwritten = self._unwritten, []
+        """Repeats what the store did not take, in the journal's order. Called every checkpoint interval, and while draining."""
+        unwritten, self._unwritten = sorted(self._unwritten, key=_position), []
         now_s = self._clock()
         for item in unwritten:
             if item.tenure.state is TenureState.ENDED if item.moot_at_s is None else now_s >= item.moot_at_s:
@@ -209,32 +241,31 @@ class Settling:
             record=event.record.data,
             attempts=delivery.attempts,
             due_in_s=due_in_s,
+            chat=None if delivery.chat is None else delivery.chat.key,
             error=error,
             claim_for_s=claim_for_s,
             dead=dead,
         )
 
-    def _submit_park(
-        self, delivery: Delivery, parking: Parking, after: Callable[[Delivery, Parking, asyncio.Future[Parked]], None]
-    ) -> None:
+    def _submit_park(self, delivery: Delivery, parking: Parking) -> None:
         event = delivery.event
         if event.tenure.state is TenureState.ENDED:
             self._buffer.let_go(delivery)
             return
         try:
-            future = self._parks[event.tenure.shard].submit_nowait((event.tenure, parking), event.size)
+            future = self._parks[event.tenure.shard].submit_nowait((delivery, parking), event.size)
         except (GroupCommitFull, GroupCommitClosed):
-            self._keep(delivery, partial(self._submit_park, delivery, parking, after))
+            self._keep(delivery, partial(self._submit_park, delivery, parking))
             return
         self._began(event.tenure.shard)
-        future.add_done_callback(partial(after, delivery, parking))
+        future.add_done_callback(partial(self._after_park, delivery, parking))
 
     def _after_park(self, delivery: Delivery, parking: Parking, future: asyncio.Future[Parked]) -> None:
         self._ended(delivery.event.tenure.shard)
         failure = None if future.cancelled() else future.exception()
         tenure = delivery.event.tenure
         if future.cancelled() or isinstance(failure, (*AWAY, GroupCommitClosed)):
-            self._keep(delivery, partial(self._submit_park, delivery, parking, self._after_park))
+            self._keep(delivery, partial(self._submit_park, delivery, parking))
             return
         if failure is None:
             self.parked_count += parking.dead is None
@@ -246,15 +277,30 @@ class Settling:
         if failure is not None and not isinstance(failure, StaleToken):
             raise failure
 
-    async def _flush_parks(self, shard: Shard, items: list[tuple[Tenure, Parking]]) -> list[Parked]:
+    async def _flush_parks(self, shard: Shard, items: list[tuple[Delivery, Parking]]) -> list[Parked]:
         """One script for what waits; a batch never mixes tenures of different tokens (a stale one must not take a fresh one along)."""
-        token = items[-1][0].token
-        fresh = [parking for tenure, parking in items if tenure.token == token]
-        if len(fresh) < len(items):
+        token = items[-1][0].event.tenure.token
+        if any(delivery.event.tenure.token != token for delivery, _ in items):
             raise StoreUnavailable(
                 f"park in shard {shard}: the tenure changed between submission and write; written again at the next interval"
             )
-        return await self._retry_queue.park(shard, token, fresh)
+        if not any(delivery.chat for delivery, _ in items):
+            return await self._retry_queue.park(shard, token, [parking for _, parking in items])
+        return await self._park_in_order(shard, token, items)
+
+    async def _park_in_order(self, shard: Shard, token: Token, items: list[tuple[Delivery, Parking]]) -> list[Parked]:
+        """By position, and nobody before an earlier one of its chat: that one's write failed, and both are written again together."""
+        here = {delivery for delivery, _ in items}
+        if not all(delivery.chat is None or here.issuperset(delivery.chat.written_before(delivery)) for delivery in here):
+            raise StoreUnavailable(f"park in shard {shard}: an earlier one of a chat is not written yet; written again together")
+        in_order = sorted(items, key=lambda item: item[1].position)
+        parked = await self._retry_queue.park(shard, token, [parking for _, parking in in_order])
+        answers = {}
+        for (delivery, parking), answer in zip(in_order, parked, strict=True):
+            answers[delivery] = answer
+            if delivery.chat is not None and parking.claim_for_s is None:
+                delivery.chat.end_writing(delivery, is_relieved=answer.known_done and parking.dead is None)
+        return [answers[delivery] for delivery, _ in items]
 
     def _settle(
         self,
@@ -278,26 +324,33 @@ class Settling:
             dead=dead,
             error=error,
         )
-        self._submit_settlement(delivery, settlement, self._clock() + SETTLE_WITHIN_S)
+        asked = delivery.chat.asking() if delivery.chat is not None else TRUST_NOTHING
+        self._submit_settlement(_Settling(delivery, settlement, self._clock() + SETTLE_WITHIN_S, asked))
 
-    def _submit_settlement(self, delivery: Delivery, settlement: Settlement, moot_at_s: float) -> None:
-        again = partial(self._submit_settlement, delivery, settlement, moot_at_s)
+    def _submit_settlement(self, item: _Settling) -> None:
+        shard = item.delivery.event.tenure.shard
         try:
-            future = self._settles[delivery.event.tenure.shard].submit_nowait(settlement)
+            future = self._settles[shard].submit_nowait(item.settlement)
         except (GroupCommitFull, GroupCommitClosed):
-            self._keep(delivery, again, moot_at_s)
+            self._keep(item.delivery, partial(self._submit_settlement, item), item.moot_at_s)
             return
-        self._began(delivery.event.tenure.shard)
-        future.add_done_callback(partial(self._after_settlement, delivery, settlement, moot_at_s))
+        if item.delivery.chat is not None:
+            self._settles[shard].hurry()  # the next of its chat waits for this
+        self._began(shard)
+        future.add_done_callback(partial(self._after_settlement, item))
 
-    def _after_settlement(self, delivery: Delivery, settlement: Settlement, moot_at_s: float, future: asyncio.Future[Settled]) -> None:
+    def _after_settlement(self, item: _Settling, future: asyncio.Future[Settled]) -> None:
+        delivery, settlement = item.delivery, item.settlement
         self._ended(delivery.event.tenure.shard)
         failure = None if future.cancelled() else future.exception()
         if future.cancelled() or isinstance(failure, (*AWAY, GroupCommitClosed)):
-            self._keep(delivery, partial(self._submit_settlement, delivery, settlement, moot_at_s), moot_at_s)
+            self._keep(delivery, partial(self._submit_settlement, item), item.moot_at_s)
             return
-        if failure is None and settlement.retry_in_s is not None:
-            self._hooks.parked(delivery.event.tenure, settlement.retry_in_s)
+        if failure is None:
+            if delivery.chat is not None and future.result().is_settled and settlement.retry_in_s is None:
+                delivery.chat.settled(future.result().chat_left, item.chat_asked)
+            if settlement.retry_in_s is not None or (delivery.chat is not None and delivery.chat.parked):
+                self._hooks.parked(delivery.event.tenure, settlement.retry_in_s or 0.0)
         self._buffer.let_go(delivery)
         if failure is not None:
             raise failure
@@ -313,3 +366,7 @@ class Settling:
 
     def _keep(self, delivery: Delivery, again: Callable[[], None], moot_at_s: float | None = None) -> None:
         self._unwritten.append(_Unwritten(delivery.event.tenure, delivery, again, moot_at_s))
+
+
+def _position(item: _Unwritten) -> Position:
+    return item.delivery.event.position

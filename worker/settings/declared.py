@@ -91,8 +91,8 @@ def _header(item: dict[str, SecretStr]) -> dict[str, SecretStr]:
 
 
 def _ordering(value: str) -> str:
-    if value != "none":
-        raise ValueError("allowed: none (chat order comes with a later release)")
+    if value not in {"none", "chat"}:
+        raise ValueError("allowed: none, chat")
     return value
 
 
