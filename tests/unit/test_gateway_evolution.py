@@ -117,6 +117,14 @@ def test_each_item_of_a_list_is_an_event_in_the_gateways_own_envelope() -> None:
     assert [first.raw, second.raw] == [orjson.dumps({**clean, "data": [person]}) for person in people]
 
 
+def test_two_equal_items_of_one_list_are_two_events_and_told_again_the_same_two() -> None:
+    body = {**body_of("evolution", "chats.upsert"), "event": "chats.update"}
+    body["data"] *= 2
+    first, again = events_of("evolution", body), events_of("evolution", body)
+    assert first[0].event_key != first[1].event_key
+    assert [event.event_key for event in first] == [event.event_key for event in again]
+
+
 def test_an_item_that_cannot_be_read_costs_the_others_nothing() -> None:
     body = body_of("evolution", "messages.upsert")
     events = events_of("evolution", {**body, "data": [7, body["data"], None]})
