@@ -138,4 +138,25 @@ MUTANTS = (
         new="                pass\n",
         killers=("tests/component/test_chat_order.py::test_the_waiting_chats_of_a_shard_are_known_before_its_first_event_is_read",),
     ),
+    Mutant(
+        name="a link told in whole seconds known again",
+        file="worker/gateways/whatsmeow.py",
+        old="EventType.CONNECTION, EventType.QR})",
+        new="EventType.QR})",
+        killers=("tests/unit/test_look_alikes.py::test_what_looks_alike_is_kept_apart[wuzapi: open twice in one second]",),
+    ),
+    Mutant(
+        name="two equal items of one body taken for one",
+        file="worker/gateways/evolution_items.py",
+        old="[item.name or item.event, item.nth, item.part]",
+        new="[item.name or item.event, item.part]",
+        killers=("tests/unit/test_gateway_evolution.py::test_two_equal_items_of_one_list_are_two_events_and_told_again_the_same_two",),
+    ),
+    Mutant(
+        name="a token of any algorithm",
+        file="worker/gateways/web_tokens.py",
+        old='header.get("alg") != _ALGORITHM or ',
+        new="",
+        killers=("tests/unit/test_web_tokens.py::test_another_algorithm_is_refused_whatever_the_signature[header0]",),
+    ),
 )
