@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import anyio
@@ -48,11 +49,14 @@ async def test_webhooks_that_hang_and_fail_do_not_slow_the_healthy(rig: Rig) -> 
     await worker.start()
     gateway = rig.gateway(worker)
     await latencies(rig, gateway, everyone, healthy)  # the first connections are not what is asked here
-    without, beside = [], []
+    without, beside, ratios = list[float](), list[float](), list[float]()
     for _ in range(PAIRS):
-        without += await latencies(rig, gateway, the_healthy, healthy)
-        beside += await latencies(rig, gateway, everyone, healthy)
-    ratio = percentile(beside, 0.99) / percentile(without, 0.99)
+        quiet = await latencies(rig, gateway, the_healthy, healthy)
+        loud = await latencies(rig, gateway, everyone, healthy)
+        ratios.append(percentile(loud, 0.99) / percentile(quiet, 0.99))
+        without += quiet
+        beside += loud
+    ratio = statistics.median(ratios)
     hung = sum(rig.sink.in_flight[hook.name] for hook in hooks[:HANGING])
     state(
         "isolation",
@@ -65,10 +69,12 @@ async def test_webhooks_that_hang_and_fail_do_not_slow_the_healthy(rig: Rig) -> 
         p99_without_ms=percentile(without, 0.99) * 1000,
         p99_beside_ms=percentile(beside, 0.99) * 1000,
         ratio=ratio,
+        ratios=[round(each, 2) for each in ratios],
         hung_now=hung,
     )
-    # A p99 beside other tests on a shared machine says little; that none of the hung holds the healthy for a deadline says it all.
-    assert ratio <= (1.2 if CHAOS else 5) or percentile(beside, 0.99) < 0.1
+    # In the short form a p99 is that of a few hundred events on a shared machine; that none of the hung holds the healthy for a deadline
+    # is what it can tell.
+    assert ratio <= (1.2 if CHAOS else 5) or (not CHAOS and percentile(beside, 0.99) < 0.1)
     assert hung <= MAX_IN_FLIGHT // 2, "the hanging share"
     assert not any(rig.sink.repeated(hook.name) for hook in healthy)
 
