@@ -43,6 +43,7 @@ class Hook(NamedTuple):
     instances: tuple[str, ...] = ()
     deadline_s: float = 10
     secret: str = SECRET
+    ordering: str = "none"
 
 
 def declared(hooks: Sequence[Hook], instances: Sequence[str] = ("i",)) -> str:
@@ -52,7 +53,7 @@ def declared(hooks: Sequence[Hook], instances: Sequence[str] = ("i",)) -> str:
         lines += ["[[instances]]", f'id = "{name}"', 'tenant_id = "t"', 'gateway = "generic"']
     for hook in hooks:
         lines += ["[[webhooks]]", f'id = "{hook.name}"', 'tenant_id = "t"', f'url = "{hook.url}"', f'secrets = ["{hook.secret}"]']
-        lines += [f"instance_ids = {list(hook.instances)}", f"deadline_s = {hook.deadline_s}"]
+        lines += [f"instance_ids = {list(hook.instances)}", f"deadline_s = {hook.deadline_s}", f'ordering = "{hook.ordering}"']
     return "\n".join(lines) + "\n"
 
 
@@ -220,10 +221,10 @@ class Gateway:
     def fresh(self) -> str:
         return f"E{next(self._numbers):07d}"
 
-    async def push(self, event: str, instance: str = "i", pad: int = 200) -> None:
-        """One event until accepted."""
+    async def push(self, event: str, instance: str = "i", pad: int = 200, **more: Any) -> None:
+        """One event until accepted; `more`: fields of its body."""
         self.pushed_at_s.setdefault(event, time.monotonic())
-        body = orjson.dumps(generic_event(event, pad))
+        body = orjson.dumps(generic_event(event, pad) | more)
         for attempt in itertools.count():
             worker = self.workers[attempt % len(self.workers)] if attempt else random.choice(self.workers)
             if 200 <= await self.try_once(worker, body, instance) < 300:

@@ -1,7 +1,8 @@
 """The receivers: webhooks of every temper behind one port, and what each of them got.
 
 The path says who and how: `/<webhook>/<mode>`. Modes: `ok`, `close` (no keep-alive), `hang` (never answers), `drip` (headers, then
-a byte now and then), a status such as `500`, `slow-<ms>`, `fail-<ms>`. `heal()` makes all of them `ok`.
+a byte now and then), a status such as `500`, `slow-<ms>`, `fail-<ms>`, `moody-<percent>` (so many of its requests are answered 500, drawn
+by `seed`, webhook, delivery and attempt). `heal()` makes all of them `ok`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import time
+import zlib
 from collections import Counter, defaultdict
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -42,6 +44,7 @@ class Sink:
         """How long a request of a hanging webhook was kept, from its last byte to the connection's end."""
         self.forged = 0
         self.is_healed = False
+        self.seed = 0
         self._runner = web.ServerRunner(
             web.Server(self._answer, handler_cancellation=True, access_log=None, keepalive_timeout=600), shutdown_timeout=0.1
         )
@@ -93,6 +96,8 @@ class Sink:
         if mode.isdecimal():
             return web.Response(status=int(mode))
         pace, _, ms = mode.partition("-")
+        if pace == "moody":
+            pace, ms = "fail" if self._is_in_a_mood(request, webhook, int(ms)) else "ok", ""
         await anyio.sleep(int(ms or 0) / 1000)
         if pace == "fail":
             return web.Response(status=500)
@@ -105,6 +110,10 @@ class Sink:
         if mode == "close":
             answer.force_close()
         return answer
+
+    def _is_in_a_mood(self, request: web.BaseRequest, webhook: str, percent: int) -> bool:
+        drawn = f"{self.seed} {webhook} {request.headers['webhook-id']} {request.headers['x-delivery-attempt']}"
+        return zlib.crc32(drawn.encode()) % 100 < percent
 
 
 async def _dripping(request: web.BaseRequest) -> web.StreamResponse:
