@@ -37,7 +37,7 @@ DECLARED = """\
 # [[instances]]                           # a WhatsApp number at a gateway
 # id = "acme-sales"                       # ours: in ingest paths, envelopes, shards
 # tenant_id = "acme"
-# gateway = "waha"                        # cloud-api, generic, waha
+# gateway = "waha"                        # baileys, cloud-api, evolution, generic, gowa, waha, wuzapi, zapi
 # gateway_instance = "default"            # the name the gateway uses; unset: the id
 # broker = "main"                         # optional
 # ingest_secrets = ["..."]                # optional; any one matches; with one, unsigned pushes get 401
