@@ -25,6 +25,7 @@ from worker.domain.ids import Position, Shard
 from worker.event_buffer.lanes import Delivery, EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
+from worker.event_integration.careful import CarefulReading
 from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.checkpointer import Checkpointer
@@ -166,6 +167,8 @@ class Engine:
         self.reader = Reader(self._first_reads, self.buffer, self.pipeline, active, clock)
         self.reader.chats = self.chats
         self.reader.after_away = self._verify_tails
+        self.reader.careful = CarefulReading(store.checkpoints, self.pipeline, clock)
+        self.reader.on_stale = refused
         self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, self.catalog), active, clock, rates)
         self.retry_pump.on_stale = refused
         self.checkpointer = Checkpointer(store.checkpoints, self.leaving, self.settling, active, clock)

@@ -74,7 +74,7 @@ async def test_a_request_that_cannot_be_built_is_a_dead_letter_and_the_lane_goes
 async def test_an_event_that_cannot_be_routed_is_a_dead_letter_and_the_reader_goes_on() -> None:
     async with rig(shards=1, instances=1) as it:
         a = await it.owning()
-        router: Any = a.engine.pipeline._router  # noqa: SLF001
+        router: Any = a.engine.pipeline.router
         routes = router.routes
 
         def fails_for_one(record: Any) -> Any:

@@ -8,11 +8,12 @@ from tests.contract.samples import HOOK, SHARD, TENANT, Store, append, event, gr
 from worker.domain.errors import StaleToken
 from worker.domain.ids import Position, TenantId, Token, WebhookId
 from worker.event_integration.retry_queue import Waiting
-from worker.journal.port import Checkpoint, Done, Freed, Progress
+from worker.journal.port import Checkpoint, Done, Doubt, Freed, Progress
 
 pytestmark = pytest.mark.anyio
 
 FAR = 10**9
+BEGUN = Doubt(starts=1)
 
 
 def whole(position: int) -> Done:
@@ -70,7 +71,7 @@ async def test_what_was_saved_is_what_the_next_tenure_starts_from(store: Store) 
     await append(store, "a", "b", "c", "d")
     await save(store, token, 1, 2, done=(whole(3), part(4)))
     progress = await store.checkpoints.load(SHARD, await supersede(store))
-    assert progress == Progress(prefix=Position(2), done=frozenset({whole(3), part(4)}), tail=Position(5))
+    assert progress == Progress(prefix=Position(2), done=frozenset({whole(3), part(4)}), tail=Position(5), doubt=BEGUN)
 
 
 async def test_a_checkpoint_adds_facts_and_overwrites_none(store: Store) -> None:
@@ -104,7 +105,7 @@ async def test_facts_that_the_prefix_has_passed_are_forgotten_when_named(store: 
     await save(store, token, 1, 1, done=(whole(2), part(3)))
     await save(store, token, 2, 3, behind=(whole(2),))
     progress = await store.checkpoints.load(SHARD, token)
-    assert progress == Progress(prefix=Position(3), done=frozenset({part(3)}), tail=Position(4))
+    assert progress == Progress(prefix=Position(3), done=frozenset({part(3)}), tail=Position(4), doubt=BEGUN)
 
 
 async def test_facts_that_the_prefix_has_passed_are_not_loaded_even_when_nobody_named_them(store: Store) -> None:
@@ -129,7 +130,9 @@ async def test_saving_twice_adds_the_same_facts(store: Store) -> None:
     await append(store, "a", "b", "c")
     for _ in range(2):
         await save(store, token, 1, 2, done=(whole(3),))
-    assert await store.checkpoints.load(SHARD, token) == Progress(prefix=Position(2), done=frozenset({whole(3)}), tail=Position(4))
+    assert await store.checkpoints.load(SHARD, token) == Progress(
+        prefix=Position(2), done=frozenset({whole(3)}), tail=Position(4), doubt=BEGUN
+    )
 
 
 async def test_an_appended_event_waits_for_its_tenant(store: Store) -> None:
@@ -212,7 +215,7 @@ async def test_a_superseded_owner_may_neither_load_save_nor_trim(store: Store) -
         await save(store, stale, 1, 3, done=(whole(3),))
     with pytest.raises(StaleToken):
         await store.checkpoints.trim(SHARD, stale, keep_s=0, keep_bytes=0)
-    assert await store.checkpoints.load(SHARD, token) == Progress(prefix=Position(1), done=frozenset(), tail=Position(3))
+    assert await store.checkpoints.load(SHARD, token) == Progress(prefix=Position(1), done=frozenset(), tail=Position(3), doubt=BEGUN)
 
 
 async def test_trimming_never_takes_what_is_not_done(store: Store) -> None:

@@ -172,6 +172,11 @@ class JournalMachine(TwoStores):
         token = self._token(age)
         self.agree(lambda store, index: store.checkpoints.load(SHARD, token[index]))
 
+    @rule(age=st.integers(0, 2), position=st.none() | st.integers(1, 3).map(Position))
+    def mark_reading(self, age: int, position: Position | None) -> None:
+        token = self._token(age)
+        self.agree(lambda store, index: store.checkpoints.mark_reading(SHARD, token[index], position))
+
     @rule(age=st.integers(0, 2))
     def recount(self, age: int) -> None:
         token = self._token(age)

@@ -45,7 +45,7 @@ class EndlessJournal:
     async def read(self, cursors: Mapping[Shard, Position], *, max_segments: int, block_s: float) -> list[Segment]:
         self.reads += 1
         return [
-            Segment(shard, Position(cursor + number * SEGMENT), [RECORD] * SEGMENT)
+            Segment(shard, Position(cursor + number * SEGMENT), [RECORD] * SEGMENT, [b"t"] * SEGMENT)
             for shard, cursor in cursors.items()
             for number in range(max_segments)
         ]

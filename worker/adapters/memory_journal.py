@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import anyio
 
@@ -72,7 +73,10 @@ class MemoryJournal:
     def _from(self, shard: Shard, cursor: Position, max_segments: int) -> list[Segment]:
         segments = self._shards[shard].segments
         start = bisect_right(segments, cursor, key=lambda segment: segment.end)
-        return [Segment(shard, s.first, tuple(e.record for e in s.events)) for s in segments[start : start + max_segments]]
+        return [
+            Segment(shard, s.first, tuple(e.record for e in s.events), tuple(e.tenant_id.encode() for e in s.events))
+            for s in segments[start : start + max_segments]
+        ]
 
     async def _grows_before(self, ends_at_s: float) -> bool:
         grown, left_s = self._grown, ends_at_s - self._clock()
@@ -98,15 +102,28 @@ class MemoryCheckpoints:
         await self._faults.reach("load")
         state = self._shards[shard]
         state.guard(token)
+        _note_start(state, token)
         done = frozenset(fact for fact in state.done if fact.position >= state.prefix)
-        progress = Progress(prefix=state.prefix, done=done, tail=state.next_position)
+        is_behind = state.doubt.suspect is not None and state.doubt.suspect < state.prefix
+        doubt = replace(state.doubt, suspect=None, strikes=0) if is_behind else state.doubt
+        progress = Progress(prefix=state.prefix, done=done, tail=state.next_position, doubt=doubt)
         await self._faults.answered("load")
         return progress
+
+    async def mark_reading(self, shard: Shard, token: Token, position: Position | None) -> None:
+        await self._faults.reach("mark_reading")
+        state = self._shards[shard]
+        state.guard(token)
+        if position is None and state.reading == state.doubt.suspect:
+            state.doubt = replace(state.doubt, suspect=None, strikes=0)
+        state.reading = position
+        await self._faults.answered("mark_reading")
 
     async def recount(self, shard: Shard, token: Token) -> None:
         await self._faults.reach("recount")
         state = self._shards[shard]
         state.guard(token)
+        _note_start(state, token)
         state.recount_waiting()
         await self._faults.answered("recount")
 
@@ -123,6 +140,7 @@ class MemoryCheckpoints:
         if checkpoint.speaks_beyond(state.next_position):
             return
         state.prefix = max(state.prefix, checkpoint.prefix)
+        state.doubt = replace(state.doubt, starts=0)
         state.done |= {Done(*fact) for fact in checkpoint.done if fact.position >= state.prefix}
         state.done -= facts_behind(state.prefix, checkpoint.behind)
         this_save = (checkpoint.token, checkpoint.number)
@@ -141,6 +159,19 @@ class MemoryCheckpoints:
         trimmed = _trim(state, older_than_s=self._clock() - keep_s, keep_bytes=keep_bytes)
         await self._faults.answered("trim")
         return trimmed
+
+
+def _note_start(state: MemoryShard, token: Token) -> None:
+    """Once per token, where something waits: a tenure starts; the mark it finds is a strike against that event."""
+    has_waiting, doubt = state.prefix < state.next_position, state.doubt
+    if token <= state.began or not (has_waiting or doubt.starts or state.reading is not None):
+        return
+    state.began = token
+    state.doubt = replace(doubt, starts=doubt.starts + 1 if has_waiting else 0)
+    if state.reading is not None:
+        strikes = doubt.strikes + 1 if state.reading == doubt.suspect else 1
+        state.doubt = replace(state.doubt, suspect=state.reading, strikes=strikes)
+        state.reading = None
 
 
 def _trim(state: MemoryShard, *, older_than_s: float, keep_bytes: int) -> int:

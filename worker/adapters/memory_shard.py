@@ -14,7 +14,7 @@ from typing import NamedTuple
 from worker.domain.errors import StaleToken, StoreFull
 from worker.domain.ids import ClaimId, DeliveryId, EventKey, InstanceId, OwnerId, Position, Shard, TenantId, Token, WebhookId
 from worker.event_integration.retry_queue import DeadLetter, Waiting
-from worker.journal.port import Done, NewEvent
+from worker.journal.port import Done, Doubt, NewEvent
 
 RING_SLOTS = 4
 
@@ -155,6 +155,9 @@ class MemoryShard:
         self.seen = seen
         self.prefix = Position(1)
         self.last_save: tuple[Token, int] | None = None
+        self.began = Token(0)
+        self.reading: Position | None = None
+        self.doubt = Doubt()
         self.done: set[Done] = set()
         self.marks: list[Mark] = []
         self.waiting: dict[TenantId, Waiting] = {}

@@ -11,15 +11,16 @@ from worker.adapters.redis_client import Argument, Command, RedisClient, Script
 from worker.adapters.redis_keys import ShardKeys
 from worker.domain.errors import StaleToken, StoreUnavailable
 from worker.domain.ids import Position, Shard, Token, WebhookId
-from worker.journal.port import Appended, Checkpoint, Done, NewEvent, Progress, Segment
+from worker.journal.port import Appended, Checkpoint, Done, Doubt, NewEvent, Progress, Segment
 
 APPEND = Script("append", "clock")
-LOAD = Script("load", "fence")
+LOAD = Script("load", "clock", "fence")
+MARK_READING = Script("mark_reading", "clock", "fence")
 CHECKPOINT = Script("checkpoint", "clock", "fence")
 TRIM = Script("trim", "clock", "fence")
 RECOUNT_WALK = Script("recount_walk")
 RECOUNT_APPLY = Script("recount_apply", "clock", "fence")
-SCRIPTS = (APPEND, LOAD, CHECKPOINT, TRIM, RECOUNT_WALK, RECOUNT_APPLY)
+SCRIPTS = (APPEND, LOAD, MARK_READING, CHECKPOINT, TRIM, RECOUNT_WALK, RECOUNT_APPLY)
 
 BLOCK_AT_MOST_S = 4.0
 MARK_EVERY_MS = 10_000
@@ -110,7 +111,7 @@ class RedisJournal:
             for entry_id, fields in entries:
                 records = fields[1::2]
                 first = int(entry_id[: entry_id.index(b"-")])
-                segments.append(Segment(shard, Position(first), records))
+                segments.append(Segment(shard, Position(first), records, fields[::2]))
             self._boundary[shard] = Position(first + len(records))
         return segments
 
@@ -125,6 +126,10 @@ class RedisCheckpoints:
     async def load(self, shard: Shard, token: Token) -> Progress:
         progress, _ = await self._load(shard, token)
         return progress
+
+    async def mark_reading(self, shard: Shard, token: Token, position: Position | None) -> None:
+        k = ShardKeys(shard)
+        await self._guarded(shard, token, MARK_READING, (k.fence, k.cursor), (token, "" if position is None else position))
 
     async def save(self, checkpoint: Checkpoint) -> Position:
         c, k = checkpoint, ShardKeys(checkpoint.shard)
@@ -167,10 +172,12 @@ class RedisCheckpoints:
 
     async def _load(self, shard: Shard, token: Token) -> tuple[Progress, dict[str, int]]:
         k = ShardKeys(shard)
-        prefix, tail, facts, waiting = await self._guarded(shard, token, LOAD, (k.fence, k.cursor, k.done, k.tail, k.waiting), (token,))
+        answer = await self._guarded(shard, token, LOAD, (k.fence, k.cursor, k.done, k.tail, k.waiting), (token,))
+        prefix, tail, facts, waiting, starts, suspect, strikes = answer
         done = frozenset(fact for fact in map(_fact, facts) if fact.position >= prefix)
         said = {field.decode(): int(value) for field, value in zip(waiting[::2], waiting[1::2], strict=True)}
-        return Progress(prefix=Position(prefix), done=done, tail=Position(tail)), said
+        doubt = Doubt(starts=starts, suspect=Position(suspect) if suspect else None, strikes=strikes)
+        return Progress(prefix=Position(prefix), done=done, tail=Position(tail), doubt=doubt), said
 
     async def _walk(self, shard: Shard, progress: Progress) -> dict[str, int]:
         """What waits from the prefix to the tail, as fields of `waiting`."""

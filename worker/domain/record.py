@@ -115,13 +115,13 @@ def decode(data: bytes) -> Record:
         raise CorruptRecord(f"record of {len(data)} bytes cannot be read ({cause}); written by another version or damaged") from exc
 
 
-def sealed(data: bytes, event_key: EventKey) -> Record:
-    """A record around bytes that are none: so that what cannot be opened can still be kept, listed and looked at. Nobody's tenant."""
+def sealed(data: bytes, event_key: EventKey, tenant_id: TenantId = TenantId("-")) -> Record:  # noqa: B008 -- a constant
+    """A record around bytes that are none: so that what cannot be opened can still be kept, listed and looked at. `-`: nobody's."""
     nobody = Event(
         event_key=event_key,
         gateway="unknown",
         transport="journal",
-        tenant_id=TenantId("-"),
+        tenant_id=tenant_id,
         instance_id=InstanceId("-"),
         gateway_instance="-",
         type=EventType.UNKNOWN,

@@ -20,34 +20,33 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import anyio
-import anyio.to_thread
 import structlog
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog, Webhook
 from worker.domain.deadline import Deadline
 from worker.domain.errors import CorruptRecord, place_of
-from worker.domain.ids import EventKey, Position, TenantId, WebhookId, delivery_id
+from worker.domain.ids import EventKey, Position, TenantId, delivery_id
 from worker.domain.record import decode, sealed
 from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer, Lane
 from worker.event_integration.attempts import Attempt, UnderWay
+from worker.event_integration.building import Builder
 from worker.event_integration.bulkheads import Bulkheads, SlotResult, Verdict
 from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.observing import Observer
 from worker.event_integration.outcome import DELIVERED, Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide
-from worker.event_integration.request import PreparedWebhook
 from worker.event_integration.retry_queue import Claimed, DeadReason
 from worker.event_integration.routing import Router
 from worker.event_integration.settling import Settling
 from worker.event_integration.standing import Standing
-from worker.event_integration.transport import Answer, Cause, Failure, Request, Stage, Transport
+from worker.event_integration.transport import Answer, Cause, Failure, Stage, Transport
+from worker.journal.care import NOBODY
 
 log = structlog.get_logger()
 
 SUSPECT_PARK_S = 1.0
-OFF_LOOP_BYTES = 64 << 10
 TRIES_PER_FREED_SLOT = 8
 ASK_AGAIN_S = 0.02
 """A lane told to wait is not asked about for each event that joins it: a freed slot wakes it, or whoever joins later than this."""
@@ -79,6 +78,14 @@ class Parts:
     standing: Standing
 
 
+class Unopened(NamedTuple):
+    """A record that nobody could, or may, look into."""
+
+    position: Position
+    tenant_id: TenantId
+    data: bytes
+
+
 class Pipeline:
     """Not thread-safe. Everything but an attempt is synchronous; attempts run in tasks, kept in `under_way`."""
 
@@ -94,8 +101,8 @@ class Pipeline:
         self._policy = parts.policy
         self._clocks = parts.clocks
         self._observer = parts.observer
-        self._router = Router(parts.catalog)
-        self._prepared: dict[WebhookId, PreparedWebhook] = {}
+        self.router = Router(parts.catalog)
+        self.builder = Builder(parts.clocks.wall_s)
         self.under_way = parts.under_way
         self._hungry: deque[Lane] = deque()
         self._standing = parts.standing
@@ -112,9 +119,10 @@ class Pipeline:
         """An event from the journal: routed, and its deliveries put into their lanes. Never raises for what is in it."""
         try:
             record = decode(data)
-            webhooks = self._router.routes(record)
+            webhooks = self.router.routes(record)
         except Exception as exc:  # noqa: BLE001 -- a fault of ours with this one event must not end the shard's reader (design 3)
-            self._bury_unreadable(tenure, position, data, str(exc) if isinstance(exc, CorruptRecord) else f"not routed: {place_of(exc)}")
+            why = str(exc) if isinstance(exc, CorruptRecord) else f"not routed: {place_of(exc)}"
+            self.bury(tenure, Unopened(position, TenantId("-"), data), DeadReason.INTERNAL_ERROR, why)
             return
         wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
         if self._ordered and record.chat_aliases:
@@ -166,16 +174,16 @@ class Pipeline:
             else:
                 self._settling.hand_back(delivery, max(SUSPECT_PARK_S, admission.reopen_in_s))
 
-    def _bury_unreadable(self, tenure: Tenure, position: Position, data: bytes, why: str) -> None:
-        """A record that cannot be opened belongs to no webhook we can know: one dead letter, its bytes kept."""
-        nobody = WebhookId("-")
-        if not tenure.completion.begin(position, TenantId("-"), len(data), [nobody]):
+    def bury(self, tenure: Tenure, unopened: Unopened, reason: DeadReason, why: str) -> None:
+        """A record that cannot, or must not, be opened belongs to no webhook we can know: one dead letter, its bytes kept."""
+        position, tenant_id, data = unopened
+        if not tenure.completion.begin(position, tenant_id, len(data), [NOBODY]):
             return  # an earlier owner has buried it
-        record = sealed(data, EventKey(f"unreadable:{tenure.shard}:{position}"))
+        record = sealed(data, EventKey(f"unreadable:{tenure.shard}:{position}"), tenant_id)
         event = BufferedEvent(tenure, position, record, len(data), self._clocks.monotonic_s())
-        delivery = Delivery(event, nobody, delivery_id(EventKey(event.record.event_key), nobody))
+        delivery = Delivery(event, NOBODY, delivery_id(EventKey(event.record.event_key), NOBODY))
         self._buffer.hold(delivery)
-        self._settling.dead(delivery, DeadReason.INTERNAL_ERROR, error=why, attempted=False)
+        self._settling.dead(delivery, reason, error=why, attempted=False)
 
     # -- lanes to attempts -----------------------------------------------------------------------------------------
 
@@ -250,11 +258,7 @@ class Pipeline:
         """One POST under its deadline. Ends in `_finish`, whatever happens."""
         stage = Stage.QUEUE
         try:
-            wall_s = self._clocks.wall_s()
-            if attempt.delivery.event.size <= OFF_LOOP_BYTES:
-                request = self._request(attempt, wall_s)
-            else:
-                request = await anyio.to_thread.run_sync(self._request, attempt, wall_s)
+            request = await self.builder.build(attempt.webhook, attempt.delivery)
             stage = Stage.SEND
             result = await self._transport.deliver(request, attempt.deadline)
         except asyncio.CancelledError:
@@ -269,15 +273,6 @@ class Pipeline:
         log.error(
             "attempt_failed_inside", cause=result.detail, webhook=attempt.webhook.id, event_key=attempt.delivery.event.record.event_key
         )
-
-    def _request(self, attempt: Attempt, wall_s: float) -> Request:
-        """May run in a thread: a second `PreparedWebhook` made meanwhile says the same as the first."""
-        webhook, delivery = attempt.webhook, attempt.delivery
-        prepared = self._prepared.get(webhook.id)
-        if prepared is None or prepared.webhook is not webhook:
-            prepared = self._prepared[webhook.id] = PreparedWebhook(webhook)
-        event = delivery.event
-        return prepared.request(event.record, delivery.delivery_id, delivery.attempts + 1, event.tenure.token, wall_s)
 
     def _finish(self, attempt: Attempt, result: Answer | Failure) -> None:
         """Decides, frees the slot, settles, and gives the slot to whoever waits."""

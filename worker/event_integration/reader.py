@@ -15,11 +15,13 @@ import anyio
 import structlog
 
 from worker.client_registry.tenure import Tenure
-from worker.domain.errors import StoreUnavailable
-from worker.domain.ids import Position
+from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
+from worker.domain.ids import Position, Shard
 from worker.event_buffer.lanes import EventBuffer
+from worker.event_integration.careful import CarefulReading
 from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.pipeline import Pipeline
+from worker.journal.care import Care
 from worker.journal.port import Journal, Segment
 
 log = structlog.get_logger()
@@ -63,6 +65,9 @@ class Reader:
         """Called once the store may be back: it may have lost what it had not written, and positions may be given out again."""
         self.chats: ChatOrder | None = None
         """Where order is kept: which chats wait is known before a tenure's first event is."""
+        self.careful: CarefulReading | None = None
+        """Where earlier tenures ended over what they read."""
+        self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
         self._was_away = False
 
     def poke(self) -> None:
@@ -107,11 +112,20 @@ class Reader:
         finally:
             self._scope = None
         self._dry = 0 if segments else self._dry + len(mine)
-        by_shard = {t.shard: t for t in mine}
+        await self._take_in_all({t.shard: t for t in mine}, segments)
+
+    async def _take_in_all(self, by_shard: dict[Shard, Tenure], segments: list[Segment]) -> None:
         for number, segment in enumerate(segments):
             if number and self._is_full():
                 return  # more came than was expected; the cursors stand where they are, and the rest is read again
-            await self._take_in(by_shard[segment.shard], segment)
+            tenure = by_shard.get(segment.shard)
+            if tenure is None:
+                continue
+            if tenure.completion.care is None or self.careful is None:
+                await self._take_in(tenure, segment)
+            else:
+                del by_shard[segment.shard]
+                await self._take_in_carefully(self.careful, tenure, tenure.completion.care, segment)
 
     async def _know_chats(self, tenures: Iterable[Tenure]) -> None:
         if self.chats is not None:
@@ -159,6 +173,19 @@ class Reader:
                 now_s = self._clock()
         self._segment_bytes = _expected(self._segment_bytes, sum(map(len, segment.records)))
         self._segment_deliveries = _expected(self._segment_deliveries, self._buffer.held_ever - held_before)
+
+    async def _take_in_carefully(self, careful: CarefulReading, tenure: Tenure, care: Care, segment: Segment) -> None:
+        """One segment of the shard at most, perhaps a part; what came behind it is read again, for the cursor must not pass a rest."""
+        before = max(tenure.completion.cursor, segment.first)
+        try:
+            await careful.take_in(tenure, care, segment)
+        except StaleToken:
+            self.on_stale(tenure)
+        except (StoreUnavailable, StoreFull) as exc:
+            log.warning("event_not_marked", shard=tenure.shard, cause=str(exc), next_step="read again as soon as the store answers")
+            self._was_away = True
+            await self._wait_for_poke(AWAY_PAUSE_S)
+        self.events_read += max(0, tenure.completion.cursor - before)
 
     async def _wait_for_poke(self, within_s: float) -> None:
         with anyio.move_on_after(within_s):

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.domain.ids import Position, Shard, TenantId, Token, WebhookId
+from worker.journal.care import care_for
 from worker.journal.port import Checkpoint, Done, Freed, Progress
 
 
@@ -53,6 +54,8 @@ class Completion:
     def __init__(self, shard: Shard, progress: Progress) -> None:
         self.shard = shard
         self.cursor: Position = progress.prefix
+        self.care = care_for(progress)
+        """Where earlier tenures came to grief: how to read on; None where nothing speaks for that, or no more."""
         self.tally = Tally()
         self._open: dict[Position, OpenEvent] = {}
         self._known: dict[Position, set[WebhookId | None]] = {}

@@ -34,11 +34,12 @@ class Appended(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What one append wrote: `records[i]` stands at `first + i`."""
+    """What one append wrote: `records[i]` stands at `first + i` and is of `tenants[i]` (UTF-8: who needs the name decodes it)."""
 
     shard: Shard
     first: Position
     records: Sequence[bytes]
+    tenants: Sequence[bytes]
 
 
 class Done(NamedTuple):
@@ -56,6 +57,18 @@ class Freed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """What speaks for an event in the shard that ends the process that reads it (docs/decisions/0009-poison.md)."""
+
+    starts: int = 0
+    """Tenures begun, this one included, since the checkpoint last moved or the shard was given up; 0 where nothing waits."""
+    suspect: Position | None = None
+    """Not behind the prefix: an earlier tenure ended while it was marked (`mark_reading`) and nobody has survived it since."""
+    strikes: int = 0
+    """How many tenures ended so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """What a tenure starts from. All below `prefix` is done; `done` holds the facts at or beyond it."""
 
@@ -63,6 +76,7 @@ class Progress:
     done: frozenset[Done]
     tail: Position
     """The position the next event will get."""
+    doubt: Doubt = field(default_factory=Doubt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +122,14 @@ class Checkpoints(Protocol):
     """The fenced memory of what is done."""
 
     async def load(self, shard: Shard, token: Token) -> Progress:
-        """What a tenure starts from; short, however much waits. Raises `StaleToken`."""
+        """What a tenure starts from; short, however much waits. Raises `StaleToken`.
+
+        Where something waits it also takes note, once per token, that a tenure starts, and of the mark that the one before it left.
+        """
+        ...
+
+    async def mark_reading(self, shard: Shard, token: Token, position: Position | None) -> None:
+        """Whoever comes after us shall know that we were reading this event; None: we survived it. Raises `StaleToken`."""
         ...
 
     async def recount(self, shard: Shard, token: Token) -> None:
@@ -122,7 +143,9 @@ class Checkpoints(Protocol):
     async def save(self, checkpoint: Checkpoint) -> Position:
         """The journal's tail: where the next event will stand. Raises `StaleToken`.
 
-        The prefix never moves back; facts are added, none overwritten. A checkpoint that speaks of positions at or beyond the tail comes
+        The prefix never moves back; facts are added, none overwritten; `Doubt.starts` is 0 again.
+
+        A checkpoint that speaks of positions at or beyond the tail comes
         from a time that the store has lost: nothing of it is written, and the tail tells the caller.
         """
         ...

@@ -42,7 +42,7 @@ for i = HEADER + 1, HEADER + facts do
     redis.call('HSET', KEYS[3], ARGV[i], 1)
   end
 end
-redis.call('HSET', KEYS[2], 'prefix', number_text(prefix))
+redis.call('HSET', KEYS[2], 'prefix', number_text(prefix), 'starts', 0) -- whoever saves has survived what it read
 for i = HEADER + facts + 1, HEADER + facts + behind do
   if tonumber(string.match(ARGV[i], '^%d+')) < prefix then
     redis.call('HDEL', KEYS[3], ARGV[i])
