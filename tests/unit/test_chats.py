@@ -85,38 +85,39 @@ def test_a_chat_of_which_nothing_is_left_is_forgotten_and_one_that_waits_in_the_
     it.buffer.let_go(first)
     assert it.forgotten == 0
     other = it.put(2)
-    it.chat.settled(0, it.chat.asking())
+    it.chat.settled(first, 0, it.chat.asking())
     it.buffer.let_go(other)
     assert it.forgotten == 1
 
 
 def test_the_stores_count_is_believed_where_nothing_was_parked_since_it_was_asked() -> None:
-    chat = Talk().chat
-    chat.parked = 7
-    chat.settled(2, chat.asking())
-    assert chat.parked == 2
+    it = Talk()
+    one = it.put(1)
+    it.chat.parked = 7
+    it.chat.settled(one, 2, it.chat.asking())
+    assert it.chat.parked == 2
 
 
 def test_a_count_from_before_a_park_says_nothing_about_it() -> None:
     it = Talk()
-    one = it.put(1)
+    claimed, one = it.put(0), it.put(1)
     it.chat.parked = 1
     asked = it.chat.asking()
     it.chat.begin_writing(one, waits=True)
     it.chat.end_writing(one, is_relieved=False)
-    it.chat.settled(0, asked)
+    it.chat.settled(claimed, 0, asked)
     assert it.chat.parked == 1
 
 
 def test_a_count_asked_for_while_a_park_was_on_its_way_is_not_believed_either() -> None:
     """They go by different connections: the store may have answered before that park arrived."""
     it = Talk()
-    one = it.put(1)
+    claimed, one = it.put(0), it.put(1)
     it.chat.parked = 1
     it.chat.begin_writing(one, waits=True)
     asked = it.chat.asking()
     it.chat.end_writing(one, is_relieved=False)
-    it.chat.settled(0, asked)
+    it.chat.settled(claimed, 0, asked)
     assert it.chat.parked == 1
 
 
@@ -126,3 +127,14 @@ def test_what_had_been_settled_before_it_was_parked_does_not_wait() -> None:
     it.chat.begin_writing(one, waits=True)
     it.chat.end_writing(one, is_relieved=True)
     assert it.chat.parked == 0
+
+
+def test_one_that_was_claimed_and_settled_while_the_answer_of_its_own_park_was_lost_is_taken_off_once() -> None:
+    it = Talk()
+    first, second = it.put(1), it.put(2)
+    it.chat.begin_writing(first, waits=True)
+    it.chat.begin_writing(second, waits=True)
+    as_claimed = Delivery(first.event, CRM, first.delivery_id, it.chat)
+    it.chat.settled(as_claimed, 0, it.chat.asking())
+    it.chat.end_writing(first, is_relieved=True)
+    assert it.chat.parked == 1

@@ -80,6 +80,12 @@ class Chat:
         """To be kept beside a settlement and handed to `settled`."""
         return TRUST_NOTHING if self.writing else self.parks
 
-    def settled(self, left: int, asked: int) -> None:
-        """A claimed delivery left the store, where `left` of the chat still wait: believed unless something was parked meanwhile."""
-        self.parked = left if asked == self.parks and not self.writing else max(0, self.parked - 1)
+    def settled(self, delivery: Delivery, left: int, asked: int) -> None:
+        """A claimed delivery left the store, where `left` of the chat still wait: believed unless something was parked meanwhile.
+
+        One whose own park has no answer yet (it was written, and the answer lost) is taken off the count by that answer.
+        """
+        if asked == self.parks and not self.writing:
+            self.parked = left
+        elif all(other.delivery_id != delivery.delivery_id for other in self.writing):
+            self.parked = max(0, self.parked - 1)

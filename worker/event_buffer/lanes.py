@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import ClaimId, DeliveryId, Position, WebhookId
@@ -276,6 +277,14 @@ class EventBuffer:
         taken = [lane.waiting.pop() for _ in range(min(count, len(lane.waiting)))]
         self.waiting -= len(taken)
         taken.reverse()
+        return taken
+
+    def take_first_of(self, lane: Lane, chats: AbstractSet[Chat]) -> list[Delivery]:
+        """Removes from the lane whoever is ahead of one of these chats and not under way, in journal order; still held."""
+        taken = [delivery for delivery in lane.waiting if delivery.chat in chats] if chats else []
+        if taken:
+            lane.waiting = deque(delivery for delivery in lane.waiting if delivery.chat not in chats)
+            self.waiting -= len(taken)
         return taken
 
     def put_back(self, delivery: Delivery) -> None:

@@ -28,7 +28,7 @@ class Attempt:
         self.slot = slot
         self.started_s = started_s
         self.deadline = deadline
-        self.claiming: asyncio.Future[Parked] | None = None
+        self.claiming: asyncio.Future[Parked | None] | None = None
         self.early: tuple[Outcome, str] | None = None
         self.task: asyncio.Task[None] | None = None
 

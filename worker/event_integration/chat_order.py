@@ -76,9 +76,15 @@ class ChatOrder:
         key = self.key_of(record)
         return None if key is None else self._chat(tenure, webhook_id, key)
 
-    def claimed(self, tenure: Tenure, webhook_id: WebhookId, key: str) -> Chat:
-        """The chat of a delivery that came out of the store: it waits there until it is settled, whatever we thought."""
+    def claimed(self, tenure: Tenure, webhook_id: WebhookId, key: str) -> Chat | None:
+        """The chat of a delivery that came out of the store: it waits there until it is settled, whatever we thought.
+
+        None where the chat is in memory and nothing of it waits: then an attempt of ours became this claim, the answer was lost, and
+        the attempt had its outcome without it. What has already had its turn holds back nobody.
+        """
         chat = self._chat(tenure, webhook_id, key)
+        if chat.users and not chat.parked:
+            return None
         chat.parked = max(1, chat.parked)
         return chat
 

@@ -95,19 +95,15 @@ class Leaving:
                 self._spill(lane, self._buffer.excess(lane, now_s))
 
     def _spill(self, lane: Lane, excess: int) -> None:
-        """Where order is kept whole chats go: those of which nothing is under way, then the lines behind an attempt, once it is a claim."""
-        if not lane.lines:
-            for delivery in self._buffer.take_newest(lane, excess):
-                self._settling.park(delivery)
-            return
-        allowed = lane.backlog - excess
-        while lane.waiting and lane.backlog > allowed:
-            for first in self._buffer.take_newest(lane, 1):
-                self._settling.park(first)
-        if lane.backlog > allowed:
-            for attempt in self._under_way.ahead_of(lane.lines):
-                if attempt.claiming is None and attempt.delivery.claim is None:
-                    self._ask_for_claim(attempt)
+        """Where order is kept whole chats go, those that hold most first; one whose first is under way once that is a claim."""
+        going, held = _longest(lane, excess)
+        for first in self._buffer.take_first_of(lane, going):
+            self._settling.park(first)
+        for attempt in self._under_way.ahead_of(going):
+            if attempt.claiming is None and attempt.delivery.claim is None:
+                self._ask_for_claim(attempt)
+        for delivery in self._buffer.take_newest(lane, max(0, excess - held)):
+            self._settling.park(delivery)
 
     async def park_before(self, tenure: Tenure, position: Position, *, deadline: Deadline) -> None:
         """The gap is too wide: a tenure's deliveries from before `position` are parked, its attempts from there become claims."""
@@ -136,11 +132,11 @@ class Leaving:
         if attempt.claiming is not None:
             attempt.claiming.add_done_callback(partial(self._claim_answered, attempt))
 
-    def _claim_answered(self, attempt: Attempt, answer: asyncio.Future[Parked]) -> None:
+    def _claim_answered(self, attempt: Attempt, answer: asyncio.Future[Parked | None]) -> None:
         """However late: the outcome that waits for this claim is settled now, by it or (where there is none) as before."""
         attempt.claiming = None
-        is_written = not answer.cancelled() and answer.exception() is None
-        claim = answer.result().claim if is_written else None
+        parked = None if answer.cancelled() or answer.exception() is not None else answer.result()
+        claim = None if parked is None else parked.claim
         delivery = attempt.delivery
         if claim is not None:
             delivery.claim = claim
@@ -149,6 +145,18 @@ class Leaving:
         if attempt.early is not None:
             self._pipeline.settle(delivery, *attempt.early)
             attempt.early = None
+
+
+def _longest(lane: Lane, count: int) -> tuple[set[Chat], int]:
+    """As few chats with a line as hold so many deliveries together (or all of them), and how many they hold."""
+    going: set[Chat] = set()
+    held = 0
+    for chat in sorted(lane.lines, key=lambda chat: len(chat.line), reverse=True):
+        if held >= count:
+            break
+        going.add(chat)
+        held += len(chat.line) + 1
+    return going, held
 
 
 def _last_begun(withdrawn: Iterable[Delivery], begun: Container[Position]) -> dict[Chat, Position]:

@@ -14,7 +14,7 @@ Hot path for deliveries that succeed from the journal: those touch nothing here 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -81,7 +81,7 @@ class Settling:
         self._clock = clock
         self._hooks = hooks
         self._parks = {
-            Shard(n): GroupCommit[tuple[Delivery, Parking], Parked](
+            Shard(n): GroupCommit[tuple[Delivery, Parking], Parked | None](
                 f"park in shard {n}", partial(self._flush_parks, Shard(n)), BATCH, linger_s=LINGER_S
             )
             for n in range(shards)
@@ -171,7 +171,7 @@ class Settling:
             delivery.chat.became_claim()
             self._park_line(delivery.chat)
 
-    def park_as_claim(self, delivery: Delivery, *, visible_in_s: float) -> asyncio.Future[Parked] | None:
+    def park_as_claim(self, delivery: Delivery, *, visible_in_s: float) -> asyncio.Future[Parked | None] | None:
         """An attempt under way becomes a claim: it goes on, and its outcome is settled by the claim, also after the lease has gone.
 
         The caller awaits the future and sets `delivery.claim`. None: as much waits as may wait; the delivery stays in the journal.
@@ -260,11 +260,12 @@ class Settling:
         self._began(event.tenure.shard)
         future.add_done_callback(partial(self._after_park, delivery, parking))
 
-    def _after_park(self, delivery: Delivery, parking: Parking, future: asyncio.Future[Parked]) -> None:
+    def _after_park(self, delivery: Delivery, parking: Parking, future: asyncio.Future[Parked | None]) -> None:
         self._ended(delivery.event.tenure.shard)
         failure = None if future.cancelled() else future.exception()
         tenure = delivery.event.tenure
-        if future.cancelled() or isinstance(failure, (*AWAY, GroupCommitClosed)):
+        is_held_back = failure is None and not future.cancelled() and future.result() is None
+        if future.cancelled() or is_held_back or isinstance(failure, (*AWAY, GroupCommitClosed)):
             self._keep(delivery, partial(self._submit_park, delivery, parking))
             return
         if failure is None:
@@ -277,7 +278,7 @@ class Settling:
         if failure is not None and not isinstance(failure, StaleToken):
             raise failure
 
-    async def _flush_parks(self, shard: Shard, items: list[tuple[Delivery, Parking]]) -> list[Parked]:
+    async def _flush_parks(self, shard: Shard, items: list[tuple[Delivery, Parking]]) -> Sequence[Parked | None]:
         """One script for what waits; a batch never mixes tenures of different tokens (a stale one must not take a fresh one along)."""
         token = items[-1][0].event.tenure.token
         if any(delivery.event.tenure.token != token for delivery, _ in items):
@@ -288,19 +289,21 @@ class Settling:
             return await self._retry_queue.park(shard, token, [parking for _, parking in items])
         return await self._park_in_order(shard, token, items)
 
-    async def _park_in_order(self, shard: Shard, token: Token, items: list[tuple[Delivery, Parking]]) -> list[Parked]:
-        """By position, and nobody before an earlier one of its chat: that one's write failed, and both are written again together."""
+    async def _park_in_order(self, shard: Shard, token: Token, items: list[tuple[Delivery, Parking]]) -> list[Parked | None]:
+        """By position, and nobody before an earlier one of its chat. None: that one's write failed, this one waits for it.
+
+        Only these wait: did the whole batch, then under load none would ever go out without somebody who has to wait.
+        """
         here = {delivery for delivery, _ in items}
-        if not all(delivery.chat is None or here.issuperset(delivery.chat.written_before(delivery)) for delivery in here):
-            raise StoreUnavailable(f"park in shard {shard}: an earlier one of a chat is not written yet; written again together")
-        in_order = sorted(items, key=lambda item: item[1].position)
-        parked = await self._retry_queue.park(shard, token, [parking for _, parking in in_order])
-        answers = {}
-        for (delivery, parking), answer in zip(in_order, parked, strict=True):
+        ready = [item for item in items if item[0].chat is None or here.issuperset(item[0].chat.written_before(item[0]))]
+        ready.sort(key=lambda item: item[1].position)
+        parked = await self._retry_queue.park(shard, token, [parking for _, parking in ready]) if ready else []
+        answers: dict[Delivery, Parked] = {}
+        for (delivery, parking), answer in zip(ready, parked, strict=True):
             answers[delivery] = answer
             if delivery.chat is not None and parking.claim_for_s is None:
                 delivery.chat.end_writing(delivery, is_relieved=answer.known_done and parking.dead is None)
-        return [answers[delivery] for delivery, _ in items]
+        return [answers.get(delivery) for delivery, _ in items]
 
     def _settle(
         self,
@@ -348,7 +351,7 @@ class Settling:
             return
         if failure is None:
             if delivery.chat is not None and future.result().is_settled and settlement.retry_in_s is None:
-                delivery.chat.settled(future.result().chat_left, item.chat_asked)
+                delivery.chat.settled(delivery, future.result().chat_left, item.chat_asked)
             if settlement.retry_in_s is not None or (delivery.chat is not None and delivery.chat.parked):
                 self._hooks.parked(delivery.event.tenure, settlement.retry_in_s or 0.0)
         self._buffer.let_go(delivery)
