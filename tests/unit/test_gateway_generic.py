@@ -133,3 +133,9 @@ def test_an_event_of_several_that_is_nested_too_deeply_is_refused() -> None:
     with pytest.raises(MalformedEvent) as refused:
         generic.decode(Push(body=b'[{"type":"system"},{"type":"system","raw":' + b"[" * 300 + b"]" * 300 + b"}]"))
     assert refused.value.field == "[1]"
+
+
+def test_a_type_that_is_nested_as_deep_as_a_parser_goes_is_refused_like_any_other() -> None:
+    with pytest.raises(MalformedEvent) as refused:
+        generic.decode(Push(body=b'{"type":' + b"[" * 1000 + b"]" * 1000 + b"}"))
+    assert refused.value.field == "type"

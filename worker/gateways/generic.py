@@ -21,6 +21,7 @@ ACCEPTED_STATUS = 202
 PUBLISHED_SECRETS: frozenset[str] = frozenset()
 MAX_EVENTS = 4096
 _MAX_LIST = 1024
+_TYPES = {str(member): member for member in EventType}
 _MESSAGES = frozenset({EventType.MESSAGE, EventType.RECEIPT})
 _CONTENT = ("text", "media", "ref_message_id")
 _MEDIA_TEXTS = ("mimetype", "filename", "sha256", "url", "url_expires_at")
@@ -94,10 +95,9 @@ class _Fault(Exception):
 
 
 def _type(value: Any) -> EventType:
-    try:
-        return EventType(value)
-    except ValueError:
-        raise _Fault("must be one of " + ", ".join(EventType)) from None
+    if isinstance(value, str) and value in _TYPES:
+        return _TYPES[value]
+    raise _Fault("must be one of " + ", ".join(EventType))
 
 
 def _subtype(value: Any) -> str:
