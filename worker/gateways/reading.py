@@ -35,7 +35,11 @@ def json_body(body: bytes) -> tuple[bytes, Any]:
     value = json_value(body, "body")
     # Parsed first: on JSON the overwriting takes linear time, on anything else it might not.
     clean = redacted(body)
-    return clean, value if clean is body else orjson.loads(clean)
+    if clean is not body:
+        # Gone before it is read again: a body of many small values takes thirty times its length when parsed.
+        del value
+        value = orjson.loads(clean)
+    return clean, value
 
 
 def json_value(text: bytes, field: str) -> Any:
