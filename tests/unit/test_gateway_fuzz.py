@@ -11,17 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.gateway_bodies import body_of, events_of, names_of
+from tests.unit.gateway_bodies import body_of, events_of
+from tests.unit.mutations import SHAPES
 from worker.domain import record
 from worker.domain.errors import MalformedEvent
 from worker.gateways import GATEWAYS
 from worker.gateways.forms import MULTIPART, URLENCODED
-
-GENERIC = {"type": "message", "message_ids": ["A"], "chat_id": "1@c.us", "media": {"kind": "image", "size": 1}, "occurred_at": 1763797538}
-SHAPES: dict[str, list[Any]] = {
-    **{gateway: [body_of(gateway, name) for name in names_of(gateway)] for gateway in GATEWAYS},
-    "generic": [GENERIC, [GENERIC, GENERIC]],
-}
 
 deep: Any = 1
 for _ in range(200):
