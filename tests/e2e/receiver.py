@@ -30,11 +30,15 @@ class Arrived(NamedTuple):
 
 
 class Receiver:
-    """`arrived`: whatever came, in order, to `/<webhook>`; each was answered 200. `forged`: how many were not signed with `SECRET`."""
+    """`arrived`: whatever came, in order, to `/<webhook>`; each was answered 200. `forged`: how many were not signed with `SECRET`.
+
+    `unread`: how many the library could not check.
+    """
 
     def __init__(self) -> None:
         self.arrived: list[Arrived] = []
         self.forged = 0
+        self.unread = 0
         self._verifier = Verifier(SECRET)
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None, keepalive_timeout=600), shutdown_timeout=0.1)
         self._address = ""
@@ -64,4 +68,6 @@ class Receiver:
             self._verifier.verify(body, headers, json_parse=False)
         except WebhookVerificationError:
             return False
+        except UnicodeDecodeError:
+            self.unread += 1
         return True

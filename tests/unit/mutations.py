@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote_to_bytes
 
 import orjson
 
@@ -216,20 +216,26 @@ class _Pairs(list[tuple[str, Any]]):
 
 
 def is_bared(mutant: Mutant) -> bool:
-    """Whether a planted secret stands in it outside of any field whose name means a secret."""
+    """Whether a planted secret stands in it, as far as it can be read, outside of any field whose name means a secret."""
     if mutant.headers.get("content-type") == "application/json" or mutant.body.lstrip()[:1] in (b"{", b"["):
-        return _shows(mutant.body)
+        return _shows(mutant.body, unread=False)
     for name, value in parse_qsl(mutant.body.decode("latin-1"), keep_blank_values=True, encoding="latin-1"):
-        if not _means_secret(name) and _shows(value.encode("latin-1")):
+        if not _means_secret(name) and _shows(value.encode("latin-1"), unread=tells(value.encode("latin-1"))):
             return True
     return False
 
 
-def _shows(text: bytes) -> bool:
+def tells(text: bytes) -> bool:
+    """Whether a planted secret stands in it, written with escapes of a form or without."""
+    return any(secret in text or (b"%" in text and secret in unquote_to_bytes(text)) for secret in PLANTED)
+
+
+def _shows(text: bytes, *, unread: bool) -> bool:
+    """Whether JSON shows a secret; `unread` where it is none."""
     try:
         return _holds(json.loads(text, object_pairs_hook=_Pairs))
     except (ValueError, RecursionError):
-        return any(secret in text for secret in PLANTED)
+        return unread
 
 
 def _holds(value: Any) -> bool:

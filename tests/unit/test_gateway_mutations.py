@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import scaled
 from tests.e2e.figures import state
 from tests.unit.gateway_bodies import RECEIVED_AT, changed
-from tests.unit.mutations import PLANTED, SHAPES, Mutant, is_bared, mutants
+from tests.unit.mutations import SHAPES, Mutant, is_bared, mutants, tells
 from worker.domain import record
 from worker.domain.catalog import Instance
 from worker.domain.errors import MalformedEvent
@@ -41,6 +41,7 @@ class Tally:
     bared: int = 0
     """Bodies whose damage put a secret where nobody can know it for one."""
     slowest_ms: float = 0
+    """Of the processor's time."""
     slowest_bytes: int = 0
     raised: list[str] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
@@ -77,20 +78,20 @@ def test_no_spoilt_body_raises_is_kept_broken_or_tells_a_secret(gateway: str) ->
 
 def _count(tally: Tally, gateway: str, mutant: Mutant, number: int) -> None:
     push = Push(headers=mutant.headers, body=mutant.body)
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     try:
         decoded = GATEWAYS[gateway].decode(push)
     except MalformedEvent as refused:
         decoded = []
         tally.refused += 1
         kept = f"{refused} {refused.__cause__} {refused.__context__}".encode()
-    took_ms = (time.perf_counter() - began_s) * 1e3
+    took_ms = (time.thread_time() - began_s) * 1e3
     if took_ms > tally.slowest_ms:
         tally.slowest_ms, tally.slowest_bytes = took_ms, len(mutant.body)
     if decoded:
         tally.events += len(decoded)
         kept = b"".join(_kept(one, gateway) for one in decoded)
-    if any(secret in kept for secret in PLANTED):
+    if tells(kept):
         if is_bared(mutant):
             tally.bared += 1
         else:
