@@ -139,6 +139,39 @@ MUTANTS = (
         killers=("tests/component/test_chat_order.py::test_the_waiting_chats_of_a_shard_are_known_before_its_first_event_is_read",),
     ),
     Mutant(
+        name="an event tried out before it is marked",
+        file="worker/event_integration/careful.py",
+        old="        await self._checkpoints.mark_reading(tenure.shard, tenure.token, position)\n",
+        new="",
+        killers=(
+            "tests/component/test_careful_reading.py::test_the_event_that_ends_the_process_is_one_dead_letter_and_all_else_arrives[build]",
+        ),
+    ),
+    Mutant(
+        name="a second suspect marked before the first is buried",
+        file="worker/event_integration/careful.py",
+        old="            if not await self._has_buried(tenure, care):\n                return\n",
+        new="",
+        killers=(
+            "tests/component/test_careful_reading.py::"
+            "test_what_was_buried_is_never_opened_again_while_an_earlier_event_holds_the_prefix_back",
+        ),
+    ),
+    Mutant(
+        name="a kill at a mark taken for a proof",
+        file="worker/journal/care.py",
+        old="STRIKES = 2\n",
+        new="STRIKES = 1\n",
+        killers=("tests/component/test_careful_reading.py::test_one_kill_at_a_mark_convicts_nobody[True]",),
+    ),
+    Mutant(
+        name="an event taken in after the drain looked for the last time",
+        file="worker/event_integration/careful.py",
+        old="            if not tenure.is_reading or not tenure.may_write(now_s):\n                return  # asked",
+        new="            if False:\n                return  # asked",
+        killers=("tests/component/test_careful_reading.py::test_a_drain_in_the_middle_of_careful_reading_leaves_the_rest_to_the_next",),
+    ),
+    Mutant(
         name="a link told in whole seconds known again",
         file="worker/gateways/whatsmeow.py",
         old="EventType.CONNECTION, EventType.QR})",

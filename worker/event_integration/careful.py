@@ -17,11 +17,13 @@ from contextlib import suppress
 import structlog
 
 from worker.client_registry.tenure import Tenure
+from worker.domain.deadline import Deadline
 from worker.domain.ids import Position, TenantId, delivery_id
 from worker.domain.record import decode
 from worker.event_buffer.lanes import BufferedEvent, Delivery
 from worker.event_integration.pipeline import Pipeline, Unopened
 from worker.event_integration.retry_queue import DeadReason
+from worker.event_integration.settling import Settling
 from worker.journal.care import NOBODY, Care, Look
 from worker.journal.port import Checkpoints, Segment
 
@@ -30,14 +32,16 @@ log = structlog.get_logger()
 A_TURN_S = 1.0
 """Then other shards are read; and the reader's own sign of life must not wait for a whole segment."""
 
+BURIED_WITHIN_S = 2.0
 WHY = "the worker ended each time it read this event"
 
 
 class CarefulReading:
     """The reader hands over the segments of tenures that have a `care`."""
 
-    def __init__(self, checkpoints: Checkpoints, pipeline: Pipeline, clock: Callable[[], float]) -> None:
+    def __init__(self, checkpoints: Checkpoints, settling: Settling, pipeline: Pipeline, clock: Callable[[], float]) -> None:
         self._checkpoints = checkpoints
+        self._settling = settling
         self._pipeline = pipeline
         self._clock = clock
 
@@ -51,6 +55,8 @@ class CarefulReading:
             position = Position(segment.first + index)
             if position < tenure.completion.cursor:
                 continue
+            if not await self._has_buried(tenure, care):
+                return
             look = care.look(position)
             if look is Look.CAREFULLY:
                 await self._try_out(tenure, care, position, data)
@@ -72,6 +78,12 @@ class CarefulReading:
         await self._rehearse(tenure, position, data)
         await self._checkpoints.mark_reading(tenure.shard, tenure.token, None)
         care.note_survived()
+
+    async def _has_buried(self, tenure: Tenure, care: Care) -> bool:
+        """Whether the poison is a dead letter in the store. The next mark may put another suspect in its place: then only that protects."""
+        if care.poison is None or not tenure.completion.is_open(care.poison, NOBODY):
+            return True
+        return await self._settling.wait_written(tenure.shard, Deadline("poison_buried", self._clock() + BURIED_WITHIN_S))
 
     async def _rehearse(self, tenure: Tenure, position: Position, data: bytes) -> None:
         """What is ours to do before the transport has the requests, for nothing: to see whether we live through it.
