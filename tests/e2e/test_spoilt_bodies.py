@@ -34,8 +34,13 @@ def requests() -> Iterator[tuple[str, Mutant]]:
         yield f"{gateway}/{gateway}", Mutant(b'{"a":"%b"}' % (b"x" * MAX_BODY_BYTES), {"content-type": "application/json"})
         for number, mutant in enumerate(mutants(gateway, BODIES, SEED)):
             # Damage may have put a secret where nobody can know it for one.
-            if not is_bared(mutant):
+            if not is_bared(mutant) and is_sendable(mutant):
                 yield f"{gateway}/{gateway}{'-signed' if number % 10 == 9 else ''}", mutant
+
+
+def is_sendable(mutant: Mutant) -> bool:
+    """Whether a client can write its headers."""
+    return all(value.isprintable() for value in mutant.headers.values())
 
 
 async def push_all(rig: Rig, worker: Worker) -> tuple[Counter[tuple[int, str]], int]:

@@ -57,6 +57,23 @@ _OBJECT = re.compile(rb'\{(?=\s*")')
 _HERE = "@@here@@"
 _FORM = "application/x-www-form-urlencoded"
 _PARTS = "multipart/form-data; boundary=b"
+_OTHER_TYPES = (
+    *(
+        "",
+        "text/plain",
+        "application/json; charset=utf-16",
+        "APPLICATION/X-WWW-FORM-URLENCODED",
+        "multipart/form-data",
+        "multipart/mixed; boundary=b",
+    ),
+    *(
+        'multipart/form-data; boundary="b"',
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=b\u00e9",
+        "application/\ud800",
+        "," * 300,
+    ),
+)
 
 
 class Mutant(NamedTuple):
@@ -76,10 +93,11 @@ def mutants(gateway: str, count: int, seed: int) -> Iterator[Mutant]:
         if number % 2_000 == 1_999:
             body = _swollen(chance, body)
         if gateway == "wuzapi" and chance.random() < 0.6:
-            yield _as_form(chance, body)
+            mutant = _as_form(chance, body)
         else:
             body = body[: chance.randrange(len(body) + 1)] if chance.random() < 0.04 else body
-            yield Mutant(body, {"content-type": "application/json"})
+            mutant = Mutant(body, {"content-type": "application/json"})
+        yield mutant._replace(headers={"content-type": chance.choice(_OTHER_TYPES)}) if chance.random() < 0.05 else mutant
 
 
 def _spoilt(chance: random.Random, written: Sequence[bytes]) -> bytes:
@@ -217,7 +235,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 def is_bared(mutant: Mutant) -> bool:
     """Whether a planted secret stands in it, as far as it can be read, outside of any field whose name means a secret."""
-    if mutant.headers.get("content-type") == "application/json" or mutant.body.lstrip()[:1] in (b"{", b"["):
+    if "json" in mutant.headers.get("content-type", "") or mutant.body.lstrip()[:1] in (b"{", b"["):
         return _shows(mutant.body, unread=False)
     for name, value in parse_qsl(mutant.body.decode("latin-1"), keep_blank_values=True, encoding="latin-1"):
         if not _means_secret(name) and _shows(value.encode("latin-1"), unread=tells(value.encode("latin-1"))):
