@@ -26,8 +26,6 @@ class MemoryChatAliases:
     async def learn(self, shard: Shard, aliases: Mapping[tuple[InstanceId, str], str]) -> None:
         await self._faults.reach("learn_aliases")
         state = self._shards[shard]
-        if aliases:
-            state.room.check("learn_aliases")
         state.aliases |= aliases
         for oldest in list(state.aliases)[: max(0, len(state.aliases) - KEPT_AT_MOST)]:
             del state.aliases[oldest]

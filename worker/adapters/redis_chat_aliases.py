@@ -9,7 +9,7 @@ from worker.adapters.redis_keys import ShardKeys
 from worker.domain.ids import InstanceId, Shard
 from worker.event_integration.chat_aliases import KEPT_AT_MOST
 
-LEARN = Script("learn")
+LEARN = Script("learn", "clock")
 SCRIPTS = (LEARN,)
 
 BATCH = 500

@@ -1,8 +1,8 @@
 """The port of what is known of a chat's two names: which phone form stands behind a LID.
 
 Learnt from events that carry both, kept so that order survives a restart when an event carries only the LID (design 3 "Order").
-Facts about the world, not state of an owner: neither call is fenced, and both may be repeated. Both raise `StoreUnavailable`,
-`learn` also `StoreFull`.
+Facts about the world, not state of an owner: neither call is fenced, and both may be repeated. Both raise `StoreUnavailable`.
+A full store takes them all the same: they are few, and the checkpoint that lets the events go they were learnt from waits for them.
 """
 
 from __future__ import annotations
