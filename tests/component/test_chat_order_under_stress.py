@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
 
 from tests.component.rig import Rig, pass_time, rig, text_of, until, webhook
-from tests.component.test_chat_order import LOOSE, ORDERED, PATIENT, chat_of, out_of_order, phone, talk
+from tests.component.test_chat_order import LOOSE, ORDERED, PATIENT, chat_of, moody, out_of_order, phone, talk
 from worker.adapters.memory_transport import Answers, Decides
+from worker.domain.catalog import Catalog
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import Shard, Token
 from worker.event_integration.retry_queue import Parked, Parking
+from worker.event_integration.transport import Request
 
 pytestmark = pytest.mark.anyio
 
@@ -97,3 +99,102 @@ async def test_where_one_chat_takes_too_much_room_it_is_that_chat_which_leaves_m
         await it.all_delivered(within_s=400)
         assert parked == {f"i0 {phone(99)}"}
         assert out_of_order(it) == []
+
+
+async def test_a_chat_that_fails_for_ever_delays_none_of_the_others() -> None:
+    """The same talk twice in one world: first all are well, then one chat of fifty is not."""
+    slow = webhook("crm", ordering="chat", max_in_flight=16)
+    async with rig(slow, retry=PATIENT) as it:
+        a = await it.owning()
+
+        async def latencies_s(well: Callable[[Request], bool]) -> list[float]:
+            it.answer("crm", Decides(by=lambda request: Answers(status=200 if well(request) else 500, after_s=0.02)))
+            pushed_at_s: dict[str, float] = {}
+            for _ in range(600):
+                await talk(it, a, 1, chats=50)
+                pushed_at_s[it.accepted[-1]] = anyio.current_time()
+                await pass_time(0.01)
+            await pass_time(5)
+            arrived_s = it.latencies_s("crm")
+            return sorted(arrived_s[text] - at_s for text, at_s in pushed_at_s.items() if chat_of(text) != "c7")
+
+        quiet = await latencies_s(lambda _request: True)
+        failing = await latencies_s(lambda request: chat_of(text_of(request)) != "c7")
+        assert failing[len(failing) // 2] <= 1.2 * quiet[len(quiet) // 2]
+        assert failing[-len(failing) // 100] <= 1.5 * quiet[-len(quiet) // 100]
+        it.answer("crm")
+        await it.all_delivered(within_s=200)
+        assert out_of_order(it) == []
+
+
+@pytest.mark.parametrize("before", ["none", "chat"])
+async def test_a_webhook_that_learns_or_forgets_to_want_order_between_two_lives_loses_nothing(before: str) -> None:
+    """What was parked one way is delivered the other way; from then on each chat is in order again."""
+    after = "chat" if before == "none" else "none"
+    async with rig(webhook("crm", ordering=before), retry=PATIENT) as it:
+        a = await it.owning()
+        it.answer("crm", Answers(status=500))
+        await talk(it, a, 12)
+        await pass_time(1)
+        await a.kill()
+        it.catalog = Catalog(it.catalog.tenants.values(), it.catalog.instances.values(), [webhook("crm", ordering=after)])
+        b = await it.owning("b")
+        await talk(it, b, 12)
+        await pass_time(3)
+        it.answer("crm")
+        await it.all_delivered(within_s=100)
+        await it.nothing_waits()
+        settled, parked = dict(it.deliveries("crm")), b.engine.settling.parked_count
+        await talk(it, b, 12)
+        await it.all_delivered(within_s=20)
+        assert b.engine.settling.parked_count == parked, "nothing is thought to wait that does not"
+        fresh = [text for text in it.deliveries("crm") if text not in settled]
+        assert after == "none" or sorted(fresh, key=chat_of) == sorted(fresh, key=lambda text: (chat_of(text), text))
+
+
+async def test_a_webhook_that_is_not_declared_any_more_leaves_dead_letters_of_its_whole_chats() -> None:
+    async with rig(ORDERED, LOOSE, retry=PATIENT) as it:
+        a = await it.owning()
+        it.answer("crm", Answers(status=500))
+        await talk(it, a, 30)
+        await pass_time(1)
+        await a.kill()
+        it.catalog = Catalog(it.catalog.tenants.values(), it.catalog.instances.values(), [LOOSE])
+        b = await it.owning("b")
+        await until(lambda: b.engine.settling.dead_count == 30, within_s=30, what="all of them are dead letters")
+        await it.nothing_waits()
+
+
+async def test_a_lease_that_ends_for_good_while_parks_are_unwritten_keeps_every_chat_in_order() -> None:
+    async with rig(ORDERED, retry=PATIENT) as it:
+        a = await it.owning()
+        it.answer("crm", moody(5, fails=0.6))
+        async with anyio.create_task_group() as pushing:
+            pushing.start_soon(talk, it, a, 40)
+            await pass_time(0.3)
+            a.faults.away = True
+            await pass_time(0.2)
+        b = await it.owning("b")
+        a.faults.away = False
+        await talk(it, b, 20)
+        await pass_time(2)
+        it.answer("crm")
+        await it.all_delivered(within_s=200)
+        await it.nothing_waits()
+        assert out_of_order(it) == []
+
+
+async def test_a_chat_of_thousands_behind_one_costs_each_of_them_the_same() -> None:
+    """Counted, not timed: calls to the store per event of a chat that failed once, short and long."""
+
+    async def calls_per_event(count: int) -> float:
+        async with rig(ORDERED, retry=PATIENT, shards=1, instances=1) as it:
+            a = await it.owning()
+            it.answer("crm", Answers(status=500), Answers())
+            a.faults.calls.clear()
+            await talk(it, a, count, chats=1)
+            await it.all_delivered(within_s=30 + count / 5)
+            assert out_of_order(it) == []
+            return sum(script in {"park", "claim", "settle"} for script in a.faults.calls) / count
+
+    assert await calls_per_event(2_000) <= 1.2 * await calls_per_event(200)

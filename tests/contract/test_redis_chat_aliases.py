@@ -52,7 +52,7 @@ async def test_a_table_that_another_bound_let_grow_shrinks_a_stretch_per_call(re
     assert lengths == [KEPT_AT_MOST + BATCH + 1, KEPT_AT_MOST, KEPT_AT_MOST]
 
 
-async def test_a_full_server_learns_all_the_same_for_the_checkpoint_that_frees_memory_waits_for_it(redis: RedisStore, hand: RedisClient) -> None:
+async def test_a_full_server_learns_for_the_checkpoint_that_frees_memory_waits_for_it(redis: RedisStore, hand: RedisClient) -> None:
     await hand.call("CONFIG", "SET", "maxmemory", "1")
     try:
         await redis.chat_aliases.learn(SHARD, {(SALES, LID): ANA})
