@@ -153,8 +153,7 @@ MUTANTS = (
         old="            if not await self._has_buried(tenure, care):\n                return\n",
         new="",
         killers=(
-            "tests/component/test_careful_reading.py::"
-            "test_what_was_buried_is_never_opened_again_while_an_earlier_event_holds_the_prefix_back",
+            "tests/component/test_careful_reading.py::test_what_was_buried_is_never_opened_again_while_an_earlier_event_is_under_way",
         ),
     ),
     Mutant(
@@ -163,13 +162,6 @@ MUTANTS = (
         old="STRIKES = 2\n",
         new="STRIKES = 1\n",
         killers=("tests/component/test_careful_reading.py::test_one_kill_at_a_mark_convicts_nobody[True]",),
-    ),
-    Mutant(
-        name="an event taken in after the drain looked for the last time",
-        file="worker/event_integration/careful.py",
-        old="            if not tenure.is_reading or not tenure.may_write(now_s):\n                return  # asked",
-        new="            if False:\n                return  # asked",
-        killers=("tests/component/test_careful_reading.py::test_a_drain_in_the_middle_of_careful_reading_leaves_the_rest_to_the_next",),
     ),
     Mutant(
         name="a link told in whole seconds known again",
