@@ -167,15 +167,10 @@ class JournalMachine(TwoStores):
         token = self._token(age)
         return self.agree(lambda store, index: store.checkpoints.save(replace(checkpoint, token=token[index])))
 
-    @rule(age=st.integers(0, 2))
-    def load(self, age: int) -> None:
-        token = self._token(age)
-        self.agree(lambda store, index: store.checkpoints.load(SHARD, token[index]))
-
-    @rule(age=st.integers(0, 2), position=st.none() | st.integers(1, 3).map(Position))
-    def mark_reading(self, age: int, position: Position | None) -> None:
-        token = self._token(age)
-        self.agree(lambda store, index: store.checkpoints.mark_reading(SHARD, token[index], position))
+    @rule(age=st.integers(0, 2), mark=st.none() | st.integers(1, 3).map(Position))
+    def load_and_mark(self, age: int, mark: Position | None) -> None:
+        self.agree(lambda store, index: store.checkpoints.load(SHARD, self._token(age)[index]))
+        self.agree(lambda store, index: store.checkpoints.mark_reading(SHARD, self._token(age)[index], mark))
 
     @rule(age=st.integers(0, 2))
     def recount(self, age: int) -> None:
