@@ -139,6 +139,19 @@ async def test_at_maxmemory_what_frees_goes_on(store: RedisStore, redis: RedisCl
     assert await store.room.waiting([SHARD]) == {SHARD: {}}
 
 
+async def test_at_maxmemory_a_tenure_starts_and_marks_what_it_reads(store: RedisStore, redis: RedisClient) -> None:
+    """A full store and an event that kills: the one must not keep the other alive."""
+    await append(store, "a")
+    await fill_up(redis)
+    for starts in (1, 2):
+        answer = await store.leases.acquire(SHARD, OwnerId(f"owner {starts}"), ttl_s=LONG_S, sole=True)
+        assert isinstance(answer, Granted)
+        doubt = (await store.checkpoints.load(SHARD, answer.token)).doubt
+        assert (doubt.starts, doubt.strikes) == (starts, int(starts > 1))
+        await store.checkpoints.mark_reading(SHARD, answer.token, None)
+        await store.checkpoints.mark_reading(SHARD, answer.token, Position(1))
+
+
 async def test_memory_fill_is_used_over_the_limit(store: RedisStore, redis: RedisClient) -> None:
     assert await store.room.memory_fill() == 0.0
     await redis.call("CONFIG", "SET", "maxmemory", "1gb")
