@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import backlog, ingest, path
+from benchmarks import backlog, ingest, order, path
 from benchmarks.measuring import Figure, table
 
 Bench = Callable[[], tuple[str, list[Figure]]]
@@ -21,6 +21,7 @@ def main() -> None:
     asked = _arguments()
     benches: dict[str, Bench] = {
         "path": lambda: path.measure(rounds=asked.rounds, events=asked.events),
+        "order": lambda: order.measure(rounds=asked.rounds, events=asked.events),
         "ingest": lambda: ingest.measure(rounds=asked.rounds),
         "backlog": lambda: backlog.measure(events=asked.backlog),
     }
@@ -38,7 +39,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=["path", "ingest", "backlog"], help="one of the three; all of them where nothing is said")
+    parser.add_argument("--only", choices=["path", "order", "ingest", "backlog"], help="one of the four; all of them where nothing is said")
     parser.add_argument("--rounds", type=int, default=5, help="slices of each subject")
     parser.add_argument("--events", type=int, default=6_000, help="per slice")
     parser.add_argument("--backlog", type=int, default=40_000, help="events that wait at the start; the goal speaks of 1 000 000")

@@ -36,9 +36,19 @@ def catalog_of(urls: list[str]) -> Catalog:
     return Catalog(tenants, instances, webhooks)
 
 
-def waha_body(number: int, instance: Instance) -> bytes:
-    """A WAHA text message, invented, of exactly 1 KB; each number another message of one of a thousand chats."""
-    person = f"5511{number % 1000:09d}"
+def talk_catalog(url: str, *, ordering: str) -> Catalog:
+    """One webhook that wants all of eight instances of one tenant, up to 64 at once."""
+    tenant = Tenant(id=TenantId("tenant"))
+    instances = [
+        Instance(id=InstanceId(f"instance-{n}"), tenant_id=tenant.id, gateway="waha", gateway_instance=f"session-{n}") for n in range(8)
+    ]
+    webhook = Webhook(id=WebhookId("webhook"), tenant_id=tenant.id, url=url, secrets=(SECRET,), ordering=ordering, max_in_flight=64)
+    return Catalog([tenant], instances, [webhook])
+
+
+def waha_body(number: int, instance: Instance, chats: int = 1000) -> bytes:
+    """A WAHA text message, invented, of exactly 1 KB; each number another message of one of so many chats."""
+    person = f"5511{number % chats:09d}"
     message_id = f"3EB0{number:016X}"
     payload = {
         "id": f"false_{person}@c.us_{message_id}",
@@ -75,13 +85,13 @@ def preparation_for(catalog: Catalog) -> Preparation:
     return Preparation(catalog=catalog, shards=SHARDS, stamps=stamps)
 
 
-def segments(catalog: Catalog, first: int, count: int) -> Iterator[tuple[Shard, list[NewEvent]]]:
+def segments(catalog: Catalog, first: int, count: int, chats: int = 1000) -> Iterator[tuple[Shard, list[NewEvent]]]:
     """`count` events in turn over all instances, as what a gateway's pushes become, in segments as full as they get."""
     preparation, instances = preparation_for(catalog), list(catalog.instances.values())
     waiting: dict[Shard, list[NewEvent]] = {}
     for number in range(first, first + count):
         instance = instances[number % len(instances)]
-        prepared = preparation.prepare(GATEWAYS["waha"], instance, Push(headers={}, body=waha_body(number, instance)))
+        prepared = preparation.prepare(GATEWAYS["waha"], instance, Push(headers={}, body=waha_body(number, instance, chats)))
         assert isinstance(prepared, Prepared)
         for shard, event in prepared.items:
             segment = waiting.setdefault(shard, [])
@@ -91,9 +101,9 @@ def segments(catalog: Catalog, first: int, count: int) -> Iterator[tuple[Shard, 
     yield from waiting.items()
 
 
-async def prefill(store: RedisStore, catalog: Catalog, first: int, count: int) -> None:
+async def prefill(store: RedisStore, catalog: Catalog, first: int, count: int, chats: int = 1000) -> None:
     """Puts events `first` to `first + count` into the journal; the numbers make them different."""
-    for shard, events in segments(catalog, first, count):
+    for shard, events in segments(catalog, first, count, chats):
         await store.journal.append(shard, events)
 
 

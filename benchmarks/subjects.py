@@ -1,5 +1,7 @@
 """What is measured, each in a process of its own that does nothing else: `python -m benchmarks.subjects NAME REDIS_URL SINK_URL`.
 
+A name with an ordering behind it (`engine-chat`, `null-none`, `slow-chat`) has one webhook over eight instances that wants it so.
+
 Says `ready`, then answers each line `run COUNT` on standard input with one line of JSON. What it is to deliver is put into its Redis
 by whoever asks, while it waits; CPU is counted from the moment it begins to read to the last outcome.
 """
@@ -22,12 +24,13 @@ import anyio.to_thread
 import structlog
 import uvloop
 
-from benchmarks.load import SHARDS, catalog_of
+from benchmarks.load import SHARDS, catalog_of, talk_catalog
 from benchmarks.reference import Reference, routes_of
 from worker.adapters.clock import rfc3339
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.redis_store import open_redis_store
 from worker.client_registry.registry import Identity
+from worker.domain.catalog import Catalog
 from worker.domain.deadline import Deadline
 from worker.domain.destinations import Destinations
 from worker.domain.ids import EventKey, OwnerId
@@ -40,16 +43,20 @@ from worker.lifecycle import calm_collector, monotonic_s
 
 WEBHOOKS = 32
 LOOK_EVERY_S = 0.005
+SLOW_ANSWER_S = 0.02
 ROOM = RoomLimits(max_events=2_000_000, max_bytes=4 << 30, tenant_share=1.0)
 Run = Callable[[int], Awaitable[dict[str, int]]]
 """Delivers so many events; answers what went otherwise."""
 
 
 class NullTransport:
-    """Answers 204 at the loop's next turn: what is left is everything but the transport."""
+    """Answers 204 at the loop's next turn, or after a while: what is left is everything but the transport."""
+
+    def __init__(self, answers_after_s: float = 0.0) -> None:
+        self._answers_after_s = answers_after_s
 
     async def deliver(self, _request: Request, _deadline: Deadline) -> Answer:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._answers_after_s)
         return Answer(status=204, phases_s={Stage.FIRST_BYTE: 0.0})
 
     async def close(self) -> None:
@@ -64,10 +71,9 @@ def world() -> World:
 
 
 @asynccontextmanager
-async def engine_subject(redis_url: str, sink_url: str, transport: Transport) -> AsyncIterator[Run]:
+async def engine_subject(redis_url: str, catalog: Catalog, transport: Transport) -> AsyncIterator[Run]:
     """The engine as it is, its reader told to wait between runs."""
     identity = Identity(owner=OwnerId("bench"), task="bench", family="", revision=0, sole=True)
-    catalog = catalog_of([sink_url] * WEBHOOKS)
     async with open_redis_store(redis_url, shards=SHARDS) as store:
         engine = Engine(store, transport, catalog, identity, EngineSettings(shards=SHARDS, room=ROOM), world())
         engine.reader.is_stopped = True
@@ -115,6 +121,13 @@ async def answer_lines(run: Run) -> None:
         print(json.dumps(told), flush=True)
 
 
+def transport_of(kind: str) -> Transport:
+    """`engine`: the real one; `null`: none; `slow`: none, for endpoints that take 20 ms."""
+    if kind == "engine":
+        return AiohttpTransport(Destinations(allowed_private=[ip_network("127.0.0.0/8")]))
+    return NullTransport(SLOW_ANSWER_S if kind == "slow" else 0.0)
+
+
 async def main(name: str, redis_url: str, sink_url: str) -> None:
     if name in {"reference", "lean"}:
         async with reference_subject(redis_url, sink_url, lean=name == "lean") as run:
@@ -123,10 +136,9 @@ async def main(name: str, redis_url: str, sink_url: str) -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
-    transport: Transport = (
-        AiohttpTransport(Destinations(allowed_private=[ip_network("127.0.0.0/8")])) if name == "engine" else NullTransport()
-    )
-    async with engine_subject(redis_url, sink_url, transport) as run:
+    kind, _, ordering = name.partition("-")
+    catalog = talk_catalog(sink_url, ordering=ordering) if ordering else catalog_of([sink_url] * WEBHOOKS)
+    async with engine_subject(redis_url, catalog, transport := transport_of(kind)) as run:
         await answer_lines(run)
     await transport.close()
 
