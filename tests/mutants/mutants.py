@@ -49,10 +49,10 @@ MUTANTS = (
         name="settle with the expired deadline",
         file="worker/event_integration/pipeline.py",
         old="""        else:
-            self.settle(delivery, outcome, error)
+            self._finishing = lane
 """,
         new="""        elif not attempt.deadline.has_passed(now_s):
-            self.settle(delivery, outcome, error)
+            self._finishing = lane
 """,
         killers=("tests/component/test_way_of_an_event.py::test_a_suspect_without_a_place_is_parked_and_no_attempt_counted",),
     ),

@@ -233,11 +233,12 @@ class EventBuffer:
         chat.leave(gone)
         if chat.ahead is None and chat.line and not chat.parked:
             lane = self._lanes[gone.webhook_id]
-            first = chat.line.popleft()
-            lane.behind -= 1
+            first = chat.ahead = chat.line.popleft()
             if not chat.line:
                 del lane.lines[chat]
-            self.line_up(lane, first)
+            lane.behind -= 1
+            lane.waiting.append(first)
+            self.waiting += 1
             self.on_ready(lane)
 
     def take(self, lane: Lane) -> Delivery:

@@ -94,7 +94,7 @@ class Pipeline:
         self._chats = parts.chats
         self._ordered = parts.chats.webhooks
         self._buffer = parts.buffer
-        self._buffer.on_ready = self._queue_up
+        self._buffer.on_ready = self._stepped_up
         self._bulkheads = parts.bulkheads
         self._transport = parts.transport
         self._settling = parts.settling
@@ -105,6 +105,8 @@ class Pipeline:
         self.builder = Builder(parts.clocks.wall_s)
         self.under_way = parts.under_way
         self._hungry: deque[Lane] = deque()
+        self._finishing: Lane | None = None
+        """Whose attempt is being settled: it is served after that, whoever steps up in it."""
         self._standing = parts.standing
         self.disabled = parts.standing.disabled
         self.cutoff_s: float | None = None
@@ -223,6 +225,10 @@ class Pipeline:
             self._queue_up(lane)
         lane.asked_again_s = now_s + ASK_AGAIN_S
 
+    def _stepped_up(self, lane: Lane) -> None:
+        if lane is not self._finishing:
+            self._queue_up(lane)
+
     def _queue_up(self, lane: Lane) -> None:
         if not lane.is_hungry:
             lane.is_hungry = True
@@ -292,7 +298,9 @@ class Pipeline:
         if attempt.claiming is not None:
             attempt.early = (outcome, error)
         else:
+            self._finishing = lane
             self.settle(delivery, outcome, error)
+            self._finishing = None
         if lane.waiting:
             self._serve(lane, now_s)
         if self._hungry:
