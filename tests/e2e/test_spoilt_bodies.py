@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 
 import anyio
 import orjson
@@ -52,7 +53,7 @@ async def push_all(rig: Rig, worker: Worker) -> tuple[Counter[tuple[int, str]], 
     async def pusher() -> None:
         nonlocal accepted
         for path, mutant in left:
-            async with rig.session.post(f"{worker.url}/ingest/{path}", data=mutant.body, headers=mutant.headers) as answer:
+            async with rig.session.post(f"{worker.url}/ingest/{path}", data=BytesIO(mutant.body), headers=mutant.headers) as answer:
                 told = orjson.loads(await answer.read())
             answers[answer.status, told.get("code", "")] += 1
             accepted += told.get("accepted", 0)
