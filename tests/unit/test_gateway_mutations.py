@@ -136,14 +136,14 @@ def _keys(megabytes: float) -> Any:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("gateway", GATEWAYS)
 def test_a_body_of_megabytes_takes_memory_and_time_by_its_length(gateway: str) -> None:
-    """In memory at most so many times itself; in time, of four times the length, far from the sixteen-fold of a square."""
+    """In memory at most so many times itself; in time, of eight times the length, far from the sixty-four-fold of a square."""
     ms, memory_times = {}, {}
     for much in (_text, _quotes, _items, _keys):
-        small, large = (Push(headers={}, body=orjson.dumps(_carrying(gateway, much(size)))) for size in (LARGE_MB / 4, LARGE_MB))
+        small, large = (Push(headers={}, body=orjson.dumps(_carrying(gateway, much(size)))) for size in (LARGE_MB / 8, LARGE_MB))
         small_s, large_s = (min(_cpu_s(gateway, push) for _ in range(3)) for push in (small, large))
         memory_times[much.__name__] = round(_peak_bytes(gateway, large) / len(large.body), 1)
         ms[much.__name__] = round(large_s * 1e3, 1)
-        assert large_s < max(10 * small_s, 0.05), much.__name__
+        assert large_s < max(32 * small_s, 0.05), much.__name__
     state(f"large bodies: {gateway}", mb=LARGE_MB, ms=ms, memory_times=memory_times)
     assert max(memory_times.values()) < 40
 
