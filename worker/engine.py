@@ -22,7 +22,8 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog
 from worker.domain.errors import StaleToken
 from worker.domain.ids import Position, Shard
-from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_buffer.deliveries import Delivery
+from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.careful import CarefulReading

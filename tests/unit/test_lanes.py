@@ -9,7 +9,8 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.event import Event, EventType
 from worker.domain.ids import DeliveryId, EventKey, InstanceId, Position, Shard, TenantId, Token, WebhookId
 from worker.domain.record import decode, encode
-from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer
+from worker.event_buffer.deliveries import BufferedEvent, Delivery
+from worker.event_buffer.lanes import EventBuffer
 from worker.journal.completion import Completion
 from worker.journal.port import Progress
 

@@ -13,7 +13,8 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.event import Event, EventType
 from worker.domain.ids import DeliveryId, EventKey, InstanceId, Position, Shard, TenantId, Token, WebhookId
 from worker.domain.record import Record, decode, encode
-from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer
+from worker.event_buffer.deliveries import BufferedEvent, Delivery
+from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.reader import Reader
 from worker.journal.completion import Completion

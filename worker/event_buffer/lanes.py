@@ -4,7 +4,7 @@ Two different fulls (design 3, decision 0005). An endpoint that does not keep up
 that runs ahead of healthy endpoints is told to stop reading (`room`). The bound counts deliveries and the bytes of the events
 they hold; an event is counted from its first delivery put until its last one is let go.
 
-Where a webhook wants order a lane holds only the first of each chat; the others stand in the chat's line (`chats.py`) and step up as
+Where a webhook wants order a lane holds only the first of each chat; the others stand in the chat's line (`deliveries.py`) and step up as
 those before them leave memory.
 """
 
@@ -15,46 +15,14 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 from worker.client_registry.tenure import Tenure
-from worker.domain.ids import ClaimId, DeliveryId, Position, WebhookId
-from worker.domain.record import Record
-from worker.event_buffer.chats import Chat
+from worker.domain.ids import Position, WebhookId
+from worker.event_buffer.deliveries import Chat, Delivery
 
 PACE_WINDOW_S = 4
 AHEAD_S = 2
 """What the reader may be ahead of all endpoints together, in seconds of their pace."""
 JUDGED_AFTER_S = 1.0
 """A lane is asked to spill once it has been backlogged for this long: before, its pace says nothing."""
-
-
-class BufferedEvent:
-    """An event in memory, shared by its deliveries; `users` counts those not let go yet."""
-
-    __slots__ = ("position", "read_at_s", "record", "size", "tenure", "users")
-
-    def __init__(self, tenure: Tenure, position: Position, record: Record, size: int, read_at_s: float) -> None:
-        self.tenure = tenure
-        self.position = position
-        self.record = record
-        self.size = size
-        self.read_at_s = read_at_s
-        self.users = 0
-
-
-class Delivery:
-    """An event for one webhook, waiting or under way. `claim` None: it still counts against the journal."""
-
-    __slots__ = ("attempts", "chat", "claim", "delivery_id", "event", "parked_for_s", "slow_reported", "webhook_id")
-
-    def __init__(self, event: BufferedEvent, webhook_id: WebhookId, delivery_id: DeliveryId, chat: Chat | None = None) -> None:
-        """`chat` only where the webhook wants order."""
-        self.event = event
-        self.webhook_id = webhook_id
-        self.delivery_id = delivery_id
-        self.chat = chat
-        self.attempts = 0
-        self.claim: ClaimId | None = None
-        self.parked_for_s = 0.0
-        self.slow_reported = False
 
 
 class Pace:

@@ -10,8 +10,7 @@ import anyio
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Webhook
 from worker.domain.deadline import Deadline
-from worker.event_buffer.chats import Chat
-from worker.event_buffer.lanes import Delivery
+from worker.event_buffer.deliveries import Chat, Delivery
 from worker.event_integration.bulkheads import Slot
 from worker.event_integration.outcome import Outcome
 from worker.event_integration.retry_queue import Parked

@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from worker.domain.catalog import Webhook
 from worker.domain.ids import WebhookId
-from worker.event_buffer.lanes import Delivery
+from worker.event_buffer.deliveries import Delivery
 from worker.event_integration.request import PreparedWebhook
 from worker.event_integration.transport import Request
 

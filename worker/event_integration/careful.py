@@ -20,7 +20,7 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.deadline import Deadline
 from worker.domain.ids import Position, TenantId, delivery_id
 from worker.domain.record import decode
-from worker.event_buffer.lanes import BufferedEvent, Delivery
+from worker.event_buffer.deliveries import BufferedEvent, Delivery
 from worker.event_integration.pipeline import Pipeline, Unopened
 from worker.event_integration.retry_queue import DeadReason
 from worker.event_integration.settling import Settling

@@ -17,7 +17,7 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog
 from worker.domain.ids import InstanceId, Shard, WebhookId, shard_of
 from worker.domain.record import Record
-from worker.event_buffer.chats import Chat
+from worker.event_buffer.deliveries import Chat
 from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.retry_queue import RetryQueue
 

@@ -17,8 +17,8 @@ import anyio
 from worker.client_registry.tenure import Tenure, TenureState
 from worker.domain.deadline import Deadline
 from worker.domain.ids import Position, Shard, WebhookId
-from worker.event_buffer.chats import Chat
-from worker.event_buffer.lanes import Delivery, EventBuffer, Lane
+from worker.event_buffer.deliveries import Chat, Delivery
+from worker.event_buffer.lanes import EventBuffer, Lane
 from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.retry_queue import Parked

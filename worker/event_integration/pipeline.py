@@ -30,7 +30,8 @@ from worker.domain.deadline import Deadline
 from worker.domain.errors import CorruptRecord, place_of
 from worker.domain.ids import EventKey, Position, TenantId, delivery_id
 from worker.domain.record import decode, sealed
-from worker.event_buffer.lanes import BufferedEvent, Delivery, EventBuffer, Lane
+from worker.event_buffer.deliveries import BufferedEvent, Delivery
+from worker.event_buffer.lanes import EventBuffer, Lane
 from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.building import Builder
 from worker.event_integration.bulkheads import Bulkheads, SlotResult, Verdict

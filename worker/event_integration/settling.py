@@ -25,8 +25,8 @@ from worker.client_registry.tenure import Tenure, TenureState
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import Position, Shard, TenantId, Token
-from worker.event_buffer.chats import TRUST_NOTHING, Chat
-from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_buffer.deliveries import TRUST_NOTHING, Chat, Delivery
+from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.retry_queue import DeadReason, Parked, Parking, RetryQueue, Settled, Settlement
 from worker.journal.group_commit import GroupCommit, GroupCommitClosed, GroupCommitFull, Limits
 

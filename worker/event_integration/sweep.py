@@ -10,7 +10,8 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from worker.event_buffer.lanes import Delivery, EventBuffer
+from worker.event_buffer.deliveries import Delivery
+from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.leaving import Leaving
 from worker.event_integration.pipeline import Pipeline
 

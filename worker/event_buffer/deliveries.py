@@ -1,4 +1,6 @@
-"""A chat of a webhook that wants order, as it stands in memory: one delivery ahead, the others in line behind it (design 3 "Order"). Pure.
+"""What waits: an event in memory, its deliveries, and the chats in which deliveries keep their order. Pure.
+
+Where a webhook wants order (design 3 "Order") a chat has one delivery ahead and the others in line behind it:
 
 ```
  new ──▶ line ──▶ ahead: in its lane, under way, or on its way into the store ──▶ out of memory
@@ -16,12 +18,43 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from worker.event_buffer.lanes import Delivery
+from worker.client_registry.tenure import Tenure
+from worker.domain.ids import ClaimId, DeliveryId, Position, WebhookId
+from worker.domain.record import Record
 
 TRUST_NOTHING = -1
+
+
+class BufferedEvent:
+    """An event in memory, shared by its deliveries; `users` counts those not let go yet."""
+
+    __slots__ = ("position", "read_at_s", "record", "size", "tenure", "users")
+
+    def __init__(self, tenure: Tenure, position: Position, record: Record, size: int, read_at_s: float) -> None:
+        self.tenure = tenure
+        self.position = position
+        self.record = record
+        self.size = size
+        self.read_at_s = read_at_s
+        self.users = 0
+
+
+class Delivery:
+    """An event for one webhook, waiting or under way. `claim` None: it still counts against the journal."""
+
+    __slots__ = ("attempts", "chat", "claim", "delivery_id", "event", "parked_for_s", "slow_reported", "webhook_id")
+
+    def __init__(self, event: BufferedEvent, webhook_id: WebhookId, delivery_id: DeliveryId, chat: Chat | None = None) -> None:
+        """`chat` only where the webhook wants order."""
+        self.event = event
+        self.webhook_id = webhook_id
+        self.delivery_id = delivery_id
+        self.chat = chat
+        self.attempts = 0
+        self.claim: ClaimId | None = None
+        self.parked_for_s = 0.0
+        self.slow_reported = False
 
 
 class Chat:

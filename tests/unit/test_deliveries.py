@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.unit.test_lanes import HOOKS, buffer, event, positions, tenure
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import DeliveryId
-from worker.event_buffer.chats import Chat
-from worker.event_buffer.lanes import Delivery, EventBuffer, Lane
+from worker.event_buffer.deliveries import Chat, Delivery
+from worker.event_buffer.lanes import EventBuffer, Lane
 
 CRM = HOOKS[0]
 
