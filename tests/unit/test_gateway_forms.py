@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from urllib.parse import parse_qs, quote_plus, urlencode
+import tracemalloc
+from urllib.parse import parse_qs, quote_plus, unquote_to_bytes, urlencode
 
 import pytest
 from hypothesis import given
@@ -136,3 +137,19 @@ def test_a_form_of_megabytes_takes_no_more_than_its_length(body: bytes) -> None:
     started = time.perf_counter()
     assert len(form(body).redacted().body) == len(body)
     assert time.perf_counter() - started < 5
+
+
+def test_escapes_are_undone_wherever_they_stand_in_a_long_value() -> None:
+    for before in range(6):
+        written = b"a" * before + b"%41%%4%zz" * 20_000
+        assert form(b"x=" + written).value("x") == unquote_to_bytes(written)
+
+
+def test_a_form_of_nothing_but_escapes_takes_memory_by_its_length() -> None:
+    body = b"jsonData=%7b%22token%22%3a%22" + b"%41" * 500_000 + b"%22%7d"
+    tracemalloc.start()
+    clean = form(body).redacted()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert clean.value("jsonData") == b'{"token":"' + b"*" * 500_000 + b'"}'
+    assert peak < 30 * len(body)
