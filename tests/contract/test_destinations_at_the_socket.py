@@ -60,7 +60,8 @@ async def transport_of(rule: Destinations, names: NameServer | None = None) -> A
     try:
         yield made
     finally:
-        await made.close()
+        with anyio.move_on_after(2, shield=True):
+            await made.close()
 
 
 async def post(transport: AiohttpTransport, url: str) -> Answer | Failure:

@@ -1,7 +1,7 @@
 """The retry pump: takes out of the retry queue what is due and can start now, fair between webhooks.
 
 Looks at a shard when something in it may be due: at once after a claim that found work, at the next due time, at least
-every 5 s. What a bulkhead or an open circuit would not let start is not claimed, so nothing circles. After an outage a
+every 2 s. What a bulkhead or an open circuit would not let start is not claimed, so nothing circles. After an outage a
 webhook's backlog is released at up to twice its usual rate (routed per second over the last hour, at least 50/s).
 """
 
@@ -26,7 +26,8 @@ from worker.event_integration.settling import CLAIM_GRACE_S
 log = structlog.get_logger()
 
 TURN_S = 0.02
-LOOK_AT_LEAST_EVERY_S = 5.0
+LOOK_AT_LEAST_EVERY_S = 2.0
+"""A former owner's claims settle without telling us, and may leave the next of a chat due at once."""
 BUSY_LOOK_S = 0.25
 SOON_LOOK_S = 0.04
 WEBHOOKS_PER_LOOK = 1_000
