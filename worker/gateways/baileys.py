@@ -14,7 +14,19 @@ from worker.domain.errors import MalformedEvent
 from worker.domain.event import Connection, EventType, Media
 from worker.gateways import baileys_raw
 from worker.gateways.baileys_raw import STATUSES, plain_facts
-from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_source, by_time, digest, is_group, phone_first
+from worker.gateways.identity import (
+    NO_IDENTITY,
+    UNNAMED,
+    Identity,
+    by_message,
+    by_source,
+    by_time,
+    digest,
+    from_sender,
+    in_chat,
+    is_group,
+    phone_first,
+)
 from worker.gateways.port import Decoded, Push
 from worker.gateways.reading import (
     first_text,
@@ -133,17 +145,12 @@ def _media(media: Mapping[str, Any]) -> Media | None:
 def _poll_choice(body: Body) -> dict[str, Any]:
     """A vote, with the poll's sums as they are after it."""
     payload = body.payload
-    voter, aliases = phone_first(id_at(payload, "voterJid"))
-    chat_id, chat_aliases = phone_first(id_at(payload, "chatId"))
     message_id = id_at(payload, "messageId")
     fields = {
         "type": EventType.MESSAGE,
         "subtype": "poll_vote",
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": voter,
-        "sender_aliases": aliases,
-        "is_group": is_group(chat_id),
+        **in_chat(phone_first(id_at(payload, "chatId"))),
+        **from_sender(phone_first(id_at(payload, "voterJid"))),
         "message_ids": (message_id,) if message_id else (),
         "ref_message_id": id_at(payload, "pollId"),
     }
@@ -155,20 +162,9 @@ def _who(payload: Mapping[str, Any], *, from_me: bool) -> dict[str, Any]:
     contact = mapping_at(payload, "contact")
     phone, told_chat = id_at(contact, "phone"), id_at(contact, "remoteJid") or id_at(mapping_at(payload, "message"), "chatId")
     in_group = is_group(told_chat) or flag_at(contact, "isGroup") is True
-    chat_id, chat_aliases = phone_first(told_chat, None if in_group else phone)
-    sender_id, sender_aliases = chat_id, chat_aliases
-    if in_group:
-        sender_id, sender_aliases = phone_first(id_at(contact, "participant"), phone)
-    if from_me:
-        sender_id, sender_aliases = phone_first()
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": in_group,
-    }
+    chat = phone_first(told_chat, None if in_group else phone)
+    sender = phone_first(id_at(contact, "participant"), phone) if in_group else chat
+    return {**in_chat(chat), **from_sender(UNNAMED if from_me else sender), "from_me": from_me, "is_group": in_group}
 
 
 # ─── receipts, the instance itself ───

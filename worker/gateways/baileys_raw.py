@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from worker.domain.event import EventType, Media
-from worker.gateways.identity import NO_IDENTITY, by_message, by_time, digest, is_group, phone_first
+from worker.gateways.identity import NO_IDENTITY, UNNAMED, by_message, by_time, digest, from_sender, in_chat, is_group, phone_first
 from worker.gateways.port import Decoded
 from worker.gateways.reading import flag_at, id_at, instant, instant_at, list_at, mapping_at, moment_at, subtype_of, text_at
 from worker.gateways.whatsapp_message import Content, content_of
@@ -202,20 +202,13 @@ def status_at(source: Mapping[str, Any], name: str) -> str | None:
 def _who(item: Item) -> dict[str, Any]:
     key = item.key
     from_me = flag_at(key, "fromMe") or False
-    chat_id, chat_aliases = phone_first(id_at(key, "remoteJid"), id_at(key, "remoteJidAlt"), None if from_me else id_at(key, "senderPn"))
-    sender_id, sender_aliases = phone_first(id_at(key, "participant"), id_at(key, "participantAlt"), id_at(key, "participantPn"))
+    chat = phone_first(id_at(key, "remoteJid"), id_at(key, "remoteJidAlt"), None if from_me else id_at(key, "senderPn"))
+    sender = phone_first(id_at(key, "participant"), id_at(key, "participantAlt"), id_at(key, "participantPn"))
     if from_me:
-        sender_id, sender_aliases = phone_first()
-    elif sender_id is None and not is_group(chat_id):
-        sender_id, sender_aliases = chat_id, chat_aliases
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": is_group(chat_id),
-    }
+        sender = UNNAMED
+    elif sender.id is None and not is_group(chat.id):
+        sender = chat
+    return {**in_chat(chat), **from_sender(sender), "from_me": from_me}
 
 
 def _ids(item: Item) -> tuple[str, ...]:

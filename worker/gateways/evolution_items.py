@@ -10,7 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from worker.domain.event import Connection, EventType
-from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, canonical_id, digest, is_group, phone_first
+from worker.gateways.identity import (
+    NO_IDENTITY,
+    UNNAMED,
+    Identity,
+    by_message,
+    by_time,
+    canonical_id,
+    digest,
+    from_sender,
+    in_chat,
+    is_group,
+    phone_first,
+)
 from worker.gateways.reading import NOTHING, first_text, flag_at, id_at, instant_at, mapping_at, moment_at, subtype_of, text_at
 from worker.gateways.whatsapp_message import Content, content_of, protocol_content
 
@@ -202,23 +214,16 @@ def _who(item: Item) -> dict[str, Any]:
     key = item.key
     from_me = flag_at(key, "fromMe") is True
     chat_alt = id_at(key, "remoteJidAlt") or (None if from_me else id_at(key, "senderPn") or id_at(key, "senderLid"))
-    chat = id_at(key, "remoteJid")
-    chat_id, chat_aliases = phone_first(chat, None if is_group(chat) else chat_alt)
+    told = id_at(key, "remoteJid")
+    chat = phone_first(told, None if is_group(told) else chat_alt)
     writer = id_at(key, "participant") or id_at(item.fields, "participant")
     if from_me:
-        sender_id, sender_aliases = phone_first(id_at(item.whole, "sender"))
+        sender = phone_first(id_at(item.whole, "sender"))
     elif writer is not None:
-        sender_id, sender_aliases = phone_first(writer, *(id_at(key, f"participant{alt}") for alt in ("Alt", "Pn", "Lid")))
+        sender = phone_first(writer, *(id_at(key, f"participant{alt}") for alt in ("Alt", "Pn", "Lid")))
     else:
-        sender_id, sender_aliases = (None, ()) if is_group(chat) else (chat_id, chat_aliases)
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": is_group(chat_id),
-    }
+        sender = UNNAMED if is_group(told) else chat
+    return {**in_chat(chat), **from_sender(sender), "from_me": from_me}
 
 
 def _by_message(fields: Mapping[str, Any], *facts: str) -> dict[str, Identity]:
@@ -318,8 +323,7 @@ def _named(item: Item) -> dict[str, Any]:
 
 
 def _about(*ids: str | None) -> dict[str, Any]:
-    chat_id, aliases = phone_first(*ids)
-    return {"chat_id": chat_id, "chat_aliases": aliases, "is_group": is_group(chat_id)}
+    return in_chat(phone_first(*ids))
 
 
 def _last_word(item: Item) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.domain.event import EventType
 from worker.gateways.gowa_payload import Body, content_of, media_of, opened, who_of
-from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, digest, is_group, phone_first
+from worker.gateways.identity import NO_IDENTITY, Identity, Named, by_message, by_time, digest, in_chat, phone_first
 from worker.gateways.port import Decoded, Push
 from worker.gateways.reading import first_text, id_at, ids_at, instant_at, json_body, list_at, moment_at, subtype_of, text_at
 from worker.gateways.signatures import after_scheme, matches_any
@@ -142,32 +142,21 @@ def _presence(body: Body) -> dict[str, Any]:
 def _group(body: Body, rest: str) -> dict[str, Any]:
     """`group.participants` says what happened to whom in `type`."""
     word = text_at(body.payload, "type") if rest == "participants" else None
-    chat_id, chat_aliases = phone_first(id_at(body.payload, "chat_id"))
-    return {
-        "type": EventType.GROUP,
-        "subtype": subtype_of(word or rest) or None,
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "is_group": True,
-    }
+    chat = phone_first(id_at(body.payload, "chat_id"))
+    return {"type": EventType.GROUP, "subtype": subtype_of(word or rest) or None, **in_chat(chat), "is_group": True}
 
 
 def _call(body: Body, rest: str) -> dict[str, Any]:
     who = who_of(body)
     group_id = id_at(body.payload, "group_jid")
-    chat_id, chat_aliases = phone_first(group_id) if group_id else (who["sender_id"], who["sender_aliases"])
-    where = {"chat_id": chat_id, "chat_aliases": chat_aliases, "is_group": is_group(chat_id)}
-    return {"type": EventType.CALL, "subtype": subtype_of(rest) or None, **who, **where}
+    chat = phone_first(group_id) if group_id else Named(who["sender_id"], who["sender_aliases"])
+    return {"type": EventType.CALL, "subtype": subtype_of(rest) or None, **who, **in_chat(chat)}
 
 
 def _system(family: str) -> Callable[[Body, str], dict[str, Any]]:
     def read(body: Body, rest: str) -> dict[str, Any]:
-        chat_id, chat_aliases = phone_first(
-            id_at(body.payload, "chat_id") or id_at(body.payload, "newsletter_id"), id_at(body.payload, "chat_lid")
-        )
-        subtype = subtype_of(f"{family}_{rest.replace('.', '_')}")
-        where = {"chat_id": chat_id, "chat_aliases": chat_aliases, "is_group": is_group(chat_id)}
-        return {"type": EventType.SYSTEM, "subtype": subtype, **where}
+        chat = phone_first(id_at(body.payload, "chat_id") or id_at(body.payload, "newsletter_id"), id_at(body.payload, "chat_lid"))
+        return {"type": EventType.SYSTEM, "subtype": subtype_of(f"{family}_{rest.replace('.', '_')}"), **in_chat(chat)}
 
     return read
 

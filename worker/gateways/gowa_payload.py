@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from worker.domain.errors import MalformedEvent
 from worker.domain.event import Media
-from worker.gateways.identity import is_group, phone_first
+from worker.gateways.identity import Named, from_sender, in_chat, phone_first
 from worker.gateways.reading import flag_at, id_at, mapping_at, size_at, text_at
 
 _MEDIA_KINDS = {"image": "image", "video": "video", "video_note": "video", "audio": "audio", "document": "document", "sticker": "sticker"}
@@ -68,18 +68,11 @@ def who_of(body: Body) -> dict[str, Any]:
     """Chat and sender; `from` was once `<sender> in <group>`."""
     payload = body.payload
     sender, _, group_id = (id_at(payload, "from") or "").partition(" in ")
-    sender_id, sender_aliases = phone_first(sender or id_at(payload, "sender_id"), id_at(payload, "from_lid"))
-    chat_id, chat_aliases = phone_first(group_id or id_at(payload, "chat_id"), id_at(payload, "chat_lid"))
-    if chat_id == sender_id:
-        chat_aliases = tuple(dict.fromkeys((*chat_aliases, *sender_aliases)))
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": flag_at(payload, "is_from_me") or False,
-        "is_group": is_group(chat_id),
-    }
+    writer = phone_first(sender or id_at(payload, "sender_id"), id_at(payload, "from_lid"))
+    chat = phone_first(group_id or id_at(payload, "chat_id"), id_at(payload, "chat_lid"))
+    if chat.id == writer.id:
+        chat = Named(chat.id, tuple(dict.fromkeys((*chat.aliases, *writer.aliases))))
+    return {**in_chat(chat), **from_sender(writer), "from_me": flag_at(payload, "is_from_me") or False}
 
 
 def media_of(payload: Mapping[str, Any]) -> Media | None:

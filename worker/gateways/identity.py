@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -128,11 +128,31 @@ def is_group(chat_id: str | None) -> bool:
     return chat_id is not None and chat_id.endswith("@g.us")
 
 
-def phone_first(*ids: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Canonical ids of one chat or person as (the phone form if there is one, the others as aliases)."""
+class Named(NamedTuple):
+    """A chat or a person: the phone form where it is known, and its other names."""
+
+    id: str | None
+    aliases: tuple[str, ...]
+
+
+UNNAMED = Named(None, ())
+
+
+def phone_first(*ids: str | None) -> Named:
+    """The canonical ids of one chat or person, in the order in which they are trusted."""
     known = list(dict.fromkeys(canonical_id(text) for text in ids if text))
     known.sort(key=lambda text: text.endswith("@lid"))
-    return (known[0], tuple(known[1:])) if known else (None, ())
+    return Named(known[0], tuple(known[1:])) if known else UNNAMED
+
+
+def in_chat(chat: Named) -> dict[str, Any]:
+    """An event's fields that say in which chat."""
+    return {"chat_id": chat.id, "chat_aliases": chat.aliases, "is_group": is_group(chat.id)}
+
+
+def from_sender(sender: Named) -> dict[str, Any]:
+    """An event's fields that say who."""
+    return {"sender_id": sender.id, "sender_aliases": sender.aliases}
 
 
 def _sha256(parts: Iterable[str | None]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.domain.errors import MalformedEvent
 from worker.domain.event import Connection, EventType
-from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, digest, is_group, phone_first
+from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, digest, in_chat, phone_first
 from worker.gateways.port import Decoded, Push
 from worker.gateways.reading import (
     first_text,
@@ -214,8 +214,7 @@ def _engine_event(body: Body) -> dict[str, Any]:
 
 def _presence(body: Body) -> dict[str, Any]:
     """One body may tell of several people; sender and subtype only where it is one."""
-    chat_id, chat_aliases = phone_first(id_at(body.payload, "id"))
-    fields: dict[str, Any] = {"type": EventType.PRESENCE, "chat_id": chat_id, "chat_aliases": chat_aliases, "is_group": is_group(chat_id)}
+    fields: dict[str, Any] = {"type": EventType.PRESENCE, **in_chat(phone_first(id_at(body.payload, "id")))}
     presences = [entry for entry in list_at(body.payload, "presences") if isinstance(entry, dict)]
     if len(presences) == 1:
         fields["sender_id"], fields["sender_aliases"] = phone_first(id_at(presences[0], "participant"))
@@ -262,15 +261,8 @@ def _event_response(body: Body, rest: str) -> dict[str, Any]:
 
 def _system(family: str) -> Callable[[Body, str], dict[str, Any]]:
     def read(body: Body, rest: str) -> dict[str, Any]:
-        chat_id, chat_aliases = phone_first(id_at(body.payload, "chatId") or (id_at(body.payload, "id") if family == "chat" else None))
-        subtype = subtype_of(f"{family}_{rest.replace('.', '_')}")
-        return {
-            "type": EventType.SYSTEM,
-            "subtype": subtype,
-            "chat_id": chat_id,
-            "chat_aliases": chat_aliases,
-            "is_group": is_group(chat_id),
-        }
+        chat = phone_first(id_at(body.payload, "chatId") or (id_at(body.payload, "id") if family == "chat" else None))
+        return {"type": EventType.SYSTEM, "subtype": subtype_of(f"{family}_{rest.replace('.', '_')}"), **in_chat(chat)}
 
     return read
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from worker.domain.event import Media
-from worker.gateways.identity import is_group, phone_first
+from worker.gateways.identity import UNNAMED, from_sender, in_chat, is_group, phone_first
 from worker.gateways.reading import first_text, flag_at, id_at, mapping_at, size_at, text_at
 
 _MEDIA_KINDS = frozenset({"image", "video", "audio"})
@@ -53,24 +53,16 @@ def who_of(body: Body, named: MessageId) -> dict[str, Any]:
     key, info = mapping_at(payload, "_data", "key"), mapping_at(payload, "_data", "Info")
     from_id, to_id = id_at(payload, "from"), id_at(payload, "to")
     chat_alt = id_at(key, "remoteJidAlt") or (None if from_me else id_at(key, "senderPn"))
-    chat_id, chat_aliases = phone_first(named.chat or ((to_id or from_id) if from_me else from_id), chat_alt)
+    chat = phone_first(named.chat or ((to_id or from_id) if from_me else from_id), chat_alt)
     participant = id_at(payload, "participant") or named.participant
     sender_alt = id_at(key, "participantAlt") or id_at(key, "participantPn") or id_at(info, "SenderAlt")
     if from_me:
-        sender_id, sender_aliases = phone_first(id_at(body.me, "id"), id_at(body.me, "lid"))
+        sender = phone_first(id_at(body.me, "id"), id_at(body.me, "lid"))
     elif participant:
-        sender_id, sender_aliases = phone_first(participant, sender_alt)
+        sender = phone_first(participant, sender_alt)
     else:
-        sender_id, sender_aliases = (None, ()) if is_group(chat_id) else (chat_id, chat_aliases)
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": is_group(chat_id),
-        "message_ids": (named.id,) if named.id else (),
-    }
+        sender = UNNAMED if is_group(chat.id) else chat
+    return {**in_chat(chat), **from_sender(sender), "from_me": from_me, "message_ids": (named.id,) if named.id else ()}
 
 
 def media_of(payload: Mapping[str, Any]) -> Media | None:

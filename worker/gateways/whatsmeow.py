@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from worker.domain.event import Connection, EventType
-from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, canonical_id, digest, is_group, phone_first
+from worker.gateways.identity import (
+    NO_IDENTITY,
+    Identity,
+    by_message,
+    by_time,
+    canonical_id,
+    digest,
+    from_sender,
+    in_chat,
+    phone_first,
+)
 from worker.gateways.reading import (
     NOTHING,
     first_text,
@@ -183,16 +193,7 @@ def _who(source: Mapping[str, Any]) -> dict[str, Any]:
     chat, sender, sender_alt = id_at(source, "Chat"), id_at(source, "Sender"), id_at(source, "SenderAlt")
     is_private = chat is not None and sender is not None and canonical_id(chat) == canonical_id(sender)
     chat_alt = id_at(source, "RecipientAlt") if from_me else sender_alt if is_private else None
-    chat_id, chat_aliases = phone_first(chat, chat_alt)
-    sender_id, sender_aliases = phone_first(sender, sender_alt)
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": is_group(chat_id),
-    }
+    return {**in_chat(phone_first(chat, chat_alt)), **from_sender(phone_first(sender, sender_alt)), "from_me": from_me}
 
 
 # ─── presence, the instance itself ───
@@ -205,15 +206,9 @@ def _chat_presence(told: Told) -> dict[str, Any]:
 
 
 def _presence(told: Told) -> dict[str, Any]:
-    person, aliases = phone_first(id_at(told.fields, "From"))
+    person = phone_first(id_at(told.fields, "From"))
     word = told.state or ("offline" if flag_at(told.fields, "Unavailable") else "online")
-    return {
-        "type": EventType.PRESENCE,
-        "subtype": subtype_of(word),
-        **_about(person, aliases),
-        "sender_id": person,
-        "sender_aliases": aliases,
-    }
+    return {"type": EventType.PRESENCE, "subtype": subtype_of(word), **in_chat(person), **from_sender(person)}
 
 
 def _connection(told: Told) -> dict[str, Any]:
@@ -236,51 +231,34 @@ def _qr(told: Told) -> dict[str, Any]:
 
 def _call(told: Told) -> dict[str, Any]:
     group = id_at(told.fields, "GroupJID")
-    caller, aliases = phone_first(
-        id_at(told.fields, "CallCreator") or id_at(told.fields, "From"),
-        id_at(told.fields, "CallCreatorAlt"),
-    )
-    chat_id, chat_aliases = phone_first(group) if group else (caller, aliases)
-    return {
-        "type": EventType.CALL,
-        "subtype": _words(told.kind.removeprefix("Call")),
-        **_about(chat_id, chat_aliases),
-        "sender_id": caller,
-        "sender_aliases": aliases,
-    }
+    caller = phone_first(id_at(told.fields, "CallCreator") or id_at(told.fields, "From"), id_at(told.fields, "CallCreatorAlt"))
+    chat = phone_first(group) if group else caller
+    return {"type": EventType.CALL, "subtype": _words(told.kind.removeprefix("Call")), **in_chat(chat), **from_sender(caller)}
 
 
 def _group(told: Told) -> dict[str, Any]:
-    chat_id, aliases = phone_first(id_at(told.fields, "JID"))
-    actor, actor_aliases = phone_first(id_at(told.fields, "Sender"), id_at(told.fields, "SenderPN"))
     subtype = "participants" if any(list_at(told.fields, name) for name in _PARTICIPANTS) else "update"
     return {
         "type": EventType.GROUP,
         "subtype": "joined" if told.kind == "JoinedGroup" else subtype,
-        **_about(chat_id, aliases),
+        **in_chat(phone_first(id_at(told.fields, "JID"))),
         "is_group": True,
-        "sender_id": actor,
-        "sender_aliases": actor_aliases,
+        **from_sender(phone_first(id_at(told.fields, "Sender"), id_at(told.fields, "SenderPN"))),
     }
 
 
 def _notice(kind_type: EventType) -> Callable[[Told], dict[str, Any]]:
     def read(told: Told) -> dict[str, Any]:
         jid = id_at(told.fields, "JID") or id_at(told.fields, "ChatJID") or id_at(told.fields, "id")
-        chat_id, aliases = phone_first(jid, id_at(told.fields, "JIDAlt"))
         return {
             "type": kind_type,
             "subtype": _words(told.kind),
-            **_about(chat_id, aliases),
+            **in_chat(phone_first(jid, id_at(told.fields, "JIDAlt"))),
             "push_name": text_at(told.fields, "NewPushName"),
             "replay": kind_type is EventType.HISTORY,
         }
 
     return read
-
-
-def _about(chat_id: str | None, aliases: tuple[str, ...]) -> dict[str, Any]:
-    return {"chat_id": chat_id, "chat_aliases": aliases, "is_group": is_group(chat_id)}
 
 
 def _words(camel: str) -> str:

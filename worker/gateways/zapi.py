@@ -11,7 +11,18 @@ from typing import Any
 
 from worker.domain.errors import MalformedEvent
 from worker.domain.event import Connection, EventType
-from worker.gateways.identity import NO_IDENTITY, Identity, by_message, by_time, digest, is_group, phone_first
+from worker.gateways.identity import (
+    NO_IDENTITY,
+    UNNAMED,
+    Identity,
+    by_message,
+    by_time,
+    digest,
+    from_sender,
+    in_chat,
+    is_group,
+    phone_first,
+)
 from worker.gateways.port import Decoded, Push
 from worker.gateways.reading import flag_at, id_at, ids_at, instant_at, json_body, moment_at, subtype_of, text_at
 from worker.gateways.signatures import is_same
@@ -136,16 +147,13 @@ def _status(body: Mapping[str, Any], raw: bytes) -> dict[str, Any]:
 def _delivery(body: Mapping[str, Any], raw: bytes) -> dict[str, Any]:
     """WhatsApp's servers took, or refused, a message of ours; not yet that anybody received it."""
     status = "failed" if body.get("error") else "sent"
-    chat_id, chat_aliases = phone_first(address_at(body, "phone"), id_at(body, "chatLid"))
     message_id = id_at(body, "messageId") or id_at(body, "zaapId")
     fields = {
         "type": EventType.RECEIPT,
         "subtype": status,
         "status": status,
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
+        **in_chat(phone_first(address_at(body, "phone"), id_at(body, "chatLid"))),
         "from_me": True,
-        "is_group": is_group(chat_id),
         "message_ids": (message_id,) if message_id else (),
     }
     return fields | ({"identity": by_message(digest(content_of(body), raw))} if message_id else {})
@@ -156,16 +164,13 @@ def _delivery(body: Mapping[str, Any], raw: bytes) -> dict[str, Any]:
 
 def _presence(body: Mapping[str, Any], _raw: bytes) -> dict[str, Any]:
     """Tells no time of its own; `lastSeen` is the contact's."""
-    chat_id, chat_aliases = phone_first(address_at(body, "phone"), id_at(body, "chatLid"))
-    word, in_group = text_at(body, "status"), is_group(chat_id)
+    chat = phone_first(address_at(body, "phone"), id_at(body, "chatLid"))
+    word = text_at(body, "status")
     return {
         "type": EventType.PRESENCE,
         "subtype": None if word is None else subtype_of(word.lower()),
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": None if in_group else chat_id,
-        "sender_aliases": () if in_group else chat_aliases,
-        "is_group": in_group,
+        **in_chat(chat),
+        **from_sender(UNNAMED if is_group(chat.id) else chat),
         "identity": NO_IDENTITY,
     }
 

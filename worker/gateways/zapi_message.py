@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.domain.event import Media
-from worker.gateways.identity import is_group, phone_first
+from worker.gateways.identity import from_sender, in_chat, is_group, phone_first
 from worker.gateways.reading import first_text, flag_at, id_at, mapping_at, text_at
 
 _WHO = frozenset(
@@ -68,21 +68,15 @@ def who_of(body: Mapping[str, Any]) -> dict[str, Any]:
     sender_lid = None if from_me else id_at(body, "senderLid")
     phone = address_at(body, "phone")
     is_many = is_group(phone) or flag_at(body, "isGroup") is True or flag_at(body, "isNewsletter") is True
-    chat_id, chat_aliases = phone_first(phone, id_at(body, "chatLid"), None if is_many else sender_lid)
+    chat = phone_first(phone, id_at(body, "chatLid"), None if is_many else sender_lid)
     if from_me:
-        sender_id, sender_aliases = phone_first(id_at(body, "connectedPhone"))
+        sender = phone_first(id_at(body, "connectedPhone"))
     else:
-        sender_id, sender_aliases = phone_first(id_at(body, "participantPhone"), id_at(body, "participantLid"))
-        if sender_id is None and not is_many:
-            sender_id, sender_aliases = chat_id, chat_aliases
-    return {
-        "chat_id": chat_id,
-        "chat_aliases": chat_aliases,
-        "sender_id": sender_id,
-        "sender_aliases": sender_aliases,
-        "from_me": from_me,
-        "is_group": is_group(chat_id) or flag_at(body, "isGroup") is True,
-    }
+        sender = phone_first(id_at(body, "participantPhone"), id_at(body, "participantLid"))
+        if sender.id is None and not is_many:
+            sender = chat
+    in_group = is_group(chat.id) or flag_at(body, "isGroup") is True
+    return {**in_chat(chat), **from_sender(sender), "from_me": from_me, "is_group": in_group}
 
 
 def subtype_in(body: Mapping[str, Any]) -> str | None:
