@@ -108,9 +108,9 @@ async def test_a_kill_and_a_handover_under_an_endpoint_that_fails_at_random_keep
     server = await rig.redis()
     settings = {"REDIS__URL": server.url, "DELIVERY__RETRY_SCHEDULE_S": SOON, "REGISTRY__LEASE_TTL_S": str(LEASE_TTL_S)}
     workers = [rig.worker(declared(hooks, INSTANCES), **settings) for _ in range(2)]
-    async with anyio.create_task_group() as starting:
-        for worker in workers:
-            starting.start_soon(worker.start)
+    for worker in workers:  # one after the other: started together they share the shards, and nobody owns them all
+        await worker.start()
+        await owner_of_all(workers[:1])
     gateway = rig.gateway(*workers)
     async with anyio.create_task_group() as talking:
         talking.start_soon(Talk(gateway).run)
