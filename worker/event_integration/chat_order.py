@@ -35,7 +35,6 @@ class ChatOrder:
     def __init__(self, retry_queue: RetryQueue, aliases: ChatAliases, catalog: Catalog, *, shards: int) -> None:
         self._retry_queue = retry_queue
         self._store = aliases
-        self._shards = shards
         self.webhooks = frozenset(w.id for w in catalog.webhooks.values() if w.ordering == "chat")
         """Those that want order."""
         self._instances = frozenset(
