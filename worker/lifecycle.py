@@ -148,6 +148,9 @@ class Signals:
     def record(self, signum: int) -> None:
         """One signal came. Called by the signal thread; tests call it to play a signal."""
         now_s = monotonic_s()
+        if signum == signal.SIGQUIT:
+            # First: once told to spill the process may end before a line of it is written, and the stacks to see are those of before.
+            print_stacks_patiently("SIGQUIT", self._loop)
         with self._lock:
             self.seen += 1
             asked = reaction(signum, None if self.first_at_s is None else now_s - self.first_at_s)
@@ -157,8 +160,6 @@ class Signals:
                 self.watchdog.arm(self._budget_s)
             self._spill = self._spill or asked is Reaction.SPILL
             self._tell()
-        if signum == signal.SIGQUIT:
-            print_stacks("SIGQUIT", self._loop)
 
     def _tell(self) -> None:
         if self._loop is None or self._first_event is None or self._spill_event is None or self._loop.is_closed():
@@ -208,11 +209,15 @@ class Watchdog:
             cancel_dump_traceback_later()
 
     def _bite(self) -> None:
-        # In a thread of its own: whoever reads our stderr may have stopped reading.
-        printer = threading.Thread(target=print_stacks, args=("the shutdown watchdog fired", self.loop), daemon=True)
-        printer.start()
-        printer.join(DUMP_PATIENCE_S)
+        print_stacks_patiently("the shutdown watchdog fired", self.loop)
         os._exit(ExitCode.WATCHDOG)
+
+
+def print_stacks_patiently(why: str, loop: AbstractEventLoop | None) -> None:
+    """`print_stacks`, but back after `DUMP_PATIENCE_S` at most: whoever reads our stderr may have stopped reading."""
+    printer = threading.Thread(target=print_stacks, args=(why, loop), daemon=True)
+    printer.start()
+    printer.join(DUMP_PATIENCE_S)
 
 
 def print_stacks(why: str, loop: AbstractEventLoop | None) -> None:

@@ -23,14 +23,36 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 @contextmanager
 def child(behaviour: str, loop: str) -> Iterator[subprocess.Popen[str]]:
+    with started(behaviour, subprocess.PIPE, loop) as process:
+        yield process
+
+
+@contextmanager
+def started(behaviour: str, stderr: int, loop: str = "asyncio") -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, CHILD, behaviour, loop], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT
+        [sys.executable, CHILD, behaviour, loop], stdout=subprocess.PIPE, stderr=stderr, text=True, env=ENVIRONMENT, cwd=ROOT
     )
     try:
         yield process
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def unread_pipe() -> Iterator[int]:
+    """The writing end of a pipe that is full and that nobody reads."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write_end, b"x" * 4096)
+    os.set_blocking(write_end, True)
+    try:
+        yield write_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -107,24 +129,18 @@ def test_the_watchdog_fires_also_when_the_main_thread_is_stuck_in_c(loop: str) -
 
 
 def test_the_watchdog_does_not_wait_for_a_stderr_that_nobody_reads() -> None:
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(write_end, b"x" * 4096)
-    os.set_blocking(write_end, True)
-    process = subprocess.Popen(
-        [sys.executable, CHILD, "stuck_in_python"], stdout=subprocess.PIPE, stderr=write_end, text=True, env=ENVIRONMENT
-    )
-    try:
+    with unread_pipe() as stderr, started("stuck_in_python", stderr) as process:
         assert line(process) == "ready"
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 124
-    finally:
-        process.kill()
-        process.communicate()
-        os.close(read_end)
-        os.close(write_end)
+
+
+def test_sigquit_spills_although_nobody_reads_the_stacks() -> None:
+    with unread_pipe() as stderr, started("spill", stderr) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGQUIT)
+        assert line(process) == "draining"
+        assert line(process) == "spilled 1"
 
 
 def test_ctrl_c_in_a_terminal_drains() -> None:
