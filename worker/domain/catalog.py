@@ -1,9 +1,11 @@
-"""Tenants, instances and webhooks, as declared. Pure values and look-ups; `repr` holds no secret and no URL."""
+"""Tenants, instances and webhooks, as declared in the file or registered at run time. `repr` holds no secret and no URL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from worker.domain.ids import InstanceId, TenantId, WebhookId
 
@@ -11,20 +13,36 @@ from worker.domain.ids import InstanceId, TenantId, WebhookId
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
     id: TenantId
+    name: str = ""
     api_keys_sha256: tuple[str, ...] = field(default=(), repr=False)
+    """64 lower-case hex digits each; the keys themselves are kept nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A WhatsApp number at a gateway; `gateway_instance` is the name the gateway uses."""
+    """A WhatsApp number at a gateway; `gateway_instance` is the name the gateway uses, `name` what its tenant calls it."""
 
     id: InstanceId
     tenant_id: TenantId
     gateway: str
     gateway_instance: str
+    name: str = ""
     broker: str | None = None
     ingest_secrets: tuple[str, ...] = field(default=(), repr=False)
     ingest_verify_token: str | None = field(default=None, repr=False)
+    is_made: bool = True
+    """False from the row's writing until the broker has confirmed the instance: half-made, and repaired or repeated."""
+    created_at: str | None = None
+    """RFC 3339, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetiringSecret:
+    """A signing secret that was replaced; it signs beside its successor until then."""
+
+    secret: str = field(repr=False)
+    until_s: float
+    """Wall clock, seconds since the epoch: a promise made to people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,31 +59,133 @@ class Webhook:
     deadline_s: float = 10.0
     max_in_flight: int = 8
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    """The first signs first; all sign."""
+    retiring: tuple[RetiringSecret, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     enrich_contact: bool = False
     enabled: bool = True
+    description: str = ""
+    created_at: str | None = None
+    """RFC 3339, for people."""
+
+
+Row: TypeAlias = Tenant | Instance | Webhook
 
 
 class Catalog:
-    """Everything declared, indexed for the two questions of the hot path: whose instance, which webhooks."""
+    """Everything known, indexed for the two questions of the hot path: whose instance, which webhooks.
+
+    Lives as long as the worker and changes in place: `put` and `drop` keep the indexes, then tell whoever listens (`on_change`).
+    What the file declared is never replaced nor dropped. Changed by the loop's thread only; look-ups may come from any thread.
+    """
 
     def __init__(self, tenants: Iterable[Tenant], instances: Iterable[Instance], webhooks: Iterable[Webhook]) -> None:
-        self.tenants: dict[TenantId, Tenant] = {t.id: t for t in tenants}
-        self.instances: dict[InstanceId, Instance] = {i.id: i for i in instances}
-        self.webhooks: dict[WebhookId, Webhook] = {w.id: w for w in webhooks}
-        self._by_gateway_name = {(i.tenant_id, i.gateway, i.gateway_instance): i for i in self.instances.values()}
+        self.tenants: dict[TenantId, Tenant] = {}
+        self.instances: dict[InstanceId, Instance] = {}
+        self.webhooks: dict[WebhookId, Webhook] = {}
+        self.on_change: list[Callable[[Row], None]] = []
+        """Called after each change with the row as it is now, or was before it was dropped."""
+        self._declared: set[tuple[type[Row], str]] = set()
+        self._tenant_of_key: dict[str, TenantId] = {}
+        self._by_gateway_name: dict[tuple[TenantId, str, str], Instance] = {}
         self._by_instance: dict[InstanceId, tuple[Webhook, ...]] = {}
-        by_tenant: dict[TenantId, list[Webhook]] = {}
-        for webhook in self.webhooks.values():
-            by_tenant.setdefault(webhook.tenant_id, []).append(webhook)
-        for instance in self.instances.values():
-            mine = by_tenant.get(instance.tenant_id, [])
-            self._by_instance[instance.id] = tuple(w for w in mine if not w.instance_ids or instance.id in w.instance_ids)
+        self._webhooks_of_tenant: dict[TenantId, dict[WebhookId, Webhook]] = {}
+        self._instance_ids: dict[TenantId, list[InstanceId]] = {}
+        declared: list[Row] = [*tenants, *instances, *webhooks]
+        for row in declared:
+            self._store(row)
+            self._declared.add((type(row), row.id))
+
+    # -- questions -----------------------------------------------------------------------------------------------------
 
     def named(self, tenant_id: TenantId, gateway: str, gateway_instance: str) -> Instance | None:
         """The tenant's instance that the gateway calls by this name; never another tenant's."""
         return self._by_gateway_name.get((tenant_id, gateway, gateway_instance))
 
     def webhooks_of(self, instance_id: InstanceId) -> tuple[Webhook, ...]:
-        """The webhooks whose instance filter lets this instance through, in the order of declaration."""
-        return self._by_instance.get(instance_id, ())
+        """The webhooks whose instance filter lets this instance through, in the order they came to be known."""
+        found = self._by_instance.get(instance_id)
+        if found is None:
+            instance = self.instances.get(instance_id)
+            if instance is None:
+                return ()
+            mine = self._webhooks_of_tenant.get(instance.tenant_id, {}).values()
+            found = self._by_instance[instance_id] = tuple(w for w in mine if not w.instance_ids or instance_id in w.instance_ids)
+        return found
+
+    def tenant_of_key(self, key_sha256: str) -> Tenant | None:
+        """Whose API key has this hash. What is looked up is a hash, so the time it takes tells nothing about a key."""
+        tenant_id = self._tenant_of_key.get(key_sha256)
+        return None if tenant_id is None else self.tenants.get(tenant_id)
+
+    def instances_page(self, tenant_id: TenantId, *, after: str, limit: int) -> list[Instance]:
+        """The tenant's instances by id, those behind `after`, at most `limit`. Costs as much for ten thousand as for ten."""
+        ids = self._instance_ids.get(tenant_id, [])
+        start = bisect_right(ids, after)
+        return [self.instances[instance_id] for instance_id in ids[start : start + limit]]
+
+    def webhooks_of_tenant(self, tenant_id: TenantId) -> Mapping[WebhookId, Webhook]:
+        return self._webhooks_of_tenant.get(tenant_id, {})
+
+    def is_declared(self, row: Row) -> bool:
+        """Whether it is the file's: read-only here."""
+        return (type(row), row.id) in self._declared
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    def put(self, row: Row) -> None:
+        """Adds or replaces a row that is registered at run time; a declared one of this id stays as it is."""
+        if not self.is_declared(row):
+            self._store(row)
+            self._tell(row)
+
+    def drop(self, row: Row) -> None:
+        """Forgets a registered row; a declared or unknown one: nothing."""
+        if not self.is_declared(row) and self._forget(row):
+            self._tell(row)
+
+    def _tell(self, row: Row) -> None:
+        for listener in self.on_change:
+            listener(row)
+
+    def _store(self, row: Row) -> None:
+        self._forget(row)
+        if isinstance(row, Tenant):
+            self.tenants[row.id] = row
+            for key in row.api_keys_sha256:
+                self._tenant_of_key[key] = row.id
+        elif isinstance(row, Instance):
+            self.instances[row.id] = row
+            self._by_gateway_name[row.tenant_id, row.gateway, row.gateway_instance] = row
+            insort(self._instance_ids.setdefault(row.tenant_id, []), row.id)
+        else:
+            self.webhooks[row.id] = row
+            self._webhooks_of_tenant.setdefault(row.tenant_id, {})[row.id] = row
+            self._by_instance.clear()
+
+    def _forget(self, row: Row) -> bool:
+        if isinstance(row, Tenant):
+            return self._forget_tenant(self.tenants.pop(row.id, None))
+        if isinstance(row, Instance):
+            return self._forget_instance(self.instances.pop(row.id, None))
+        known = self.webhooks.pop(row.id, None)
+        if known is not None:
+            self._webhooks_of_tenant[known.tenant_id].pop(known.id, None)
+            self._by_instance.clear()
+        return known is not None
+
+    def _forget_tenant(self, known: Tenant | None) -> bool:
+        for key in known.api_keys_sha256 if known is not None else ():
+            self._tenant_of_key.pop(key, None)
+        return known is not None
+
+    def _forget_instance(self, known: Instance | None) -> bool:
+        if known is None:
+            return False
+        name = (known.tenant_id, known.gateway, known.gateway_instance)
+        if self._by_gateway_name.get(name) is known:
+            del self._by_gateway_name[name]
+        ids = self._instance_ids[known.tenant_id]
+        del ids[bisect_right(ids, known.id) - 1]
+        self._by_instance.pop(known.id, None)
+        return True

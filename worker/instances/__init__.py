@@ -1,0 +1,1 @@
+"""Instances at their brokers: list, refresh, create, adopt, repair (design 6)."""
