@@ -1,6 +1,7 @@
 """What the API is made of: endpoints, each declared once.
 
-From that declaration it is served, guarded, limited, described in OpenAPI and tested with every kind of key. A handler gets a `Call` (already authenticated, validated and counted) and answers with a `Reply`, or raises `ApiError`.
+From that declaration it is served, guarded, limited, described in OpenAPI and tested with every kind of key. A handler gets a `Call`
+(already authenticated, validated and counted) and answers with a `Reply`, or raises `ApiError`.
 """
 
 from __future__ import annotations
