@@ -104,10 +104,10 @@ def test_sigkill_of_the_worker_leaves_no_server_and_the_next_start_has_every_ans
     with holder(tmp_path) as (worker, pid, path):
         assert ask(path, "SET", "told", "yes") == b"+OK\r\n"
         worker.kill()
-        assert until(lambda: not is_alive(pid), within_s=2)
+        assert until(lambda: not is_alive(pid), within_s=20)
     begun_s = time.monotonic()
     with holder(tmp_path) as (_, _, next_path):
-        assert time.monotonic() - begun_s < 5
+        assert time.monotonic() - begun_s < 30
         assert ask(next_path, "GET", "told") == b"$3\r\nyes\r\n"
         assert not path.parent.exists()  # what the killed one left in the way
 
@@ -116,7 +116,7 @@ def test_a_half_written_command_at_the_end_of_the_file_does_not_stop_the_next_st
     with holder(tmp_path) as (worker, pid, path):
         ask(path, "SET", "told", "yes")
         worker.kill()
-        assert until(lambda: not is_alive(pid), within_s=2)
+        assert until(lambda: not is_alive(pid), within_s=20)
     newest = max([*tmp_path.glob("*.aof"), *tmp_path.glob("appendonlydir/*.incr.aof")], key=lambda found: found.stat().st_mtime)
     with newest.open("ab") as file:
         file.write(b"*3\r\n$3\r\nSET\r\n$4\r\nto")
@@ -152,13 +152,13 @@ def test_a_server_that_outlived_its_worker_is_stopped_even_when_it_is_frozen(tmp
     arguments = [str(find_redis_binary().path), "--port", "0", "--unixsocket", path.name, "--save", ""]
     left_over = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, cwd=tmp_path)
     try:
-        assert until(path.exists, 5)
+        assert until(path.exists, 20)
         left_over.send_signal(signal.SIGSTOP)
-        assert until(lambda: Path(f"/proc/{left_over.pid}/stat").read_text().split()[2] == "T", 5)
+        assert until(lambda: Path(f"/proc/{left_over.pid}/stat").read_text().split()[2] == "T", 20)
         with held_data_dir(tmp_path) as folder:
             remember_server(folder, left_over.pid, str(tmp_path / "wa-redis-old" / "s"))
             assert stop_former_server(folder) == left_over.pid
-            assert left_over.wait(2) == -signal.SIGKILL
+            assert left_over.wait(20) == -signal.SIGKILL
             assert stop_former_server(folder) is None
     finally:
         left_over.kill()

