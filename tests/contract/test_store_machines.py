@@ -89,6 +89,9 @@ class TwoStores(RuleBasedStateMachine):
         grants = self.ask(lambda store, _: store.leases.acquire(SHARD, owner, ttl_s=FAR_S, sole=True))
         self.tokens.append(Both(grants.twin.token, grants.redis.token))
 
+    def _token(self, age: int) -> Both:
+        return self.tokens[-1 - min(age, len(self.tokens) - 1)]
+
 
 # --- journal and checkpoint ---------------------------------------------------------------------------------------------------
 
@@ -196,9 +199,6 @@ class JournalMachine(TwoStores):
         read = {first + i for first, records in segments for i in range(len(records))}
         assert set(range(self.prefix, self.tail)) <= read
 
-    def _token(self, age: int) -> Both:
-        return self.tokens[-1 - min(age, len(self.tokens) - 1)]
-
 
 async def _contents(store: Store, cursor: Position) -> list[tuple[Position, list[bytes]]]:
     segments = await store.journal.read({SHARD: cursor}, max_segments=1_000, block_s=0)
@@ -261,6 +261,10 @@ class RetryQueueMachine(TwoStores):
         for key, one in ones.items():
             self.claims.append((key, one.event_key, one.webhook_id, Both(one.claim, others[key].claim)))
 
+    @rule(hooks=st.sets(st.sampled_from(HOOKS)), age=st.integers(0, 1) | st.just(0))
+    def hold(self, hooks: set[WebhookId], age: int) -> None:
+        self.agree(lambda store, index: store.retry_queue.hold(SHARD, self._token(age)[index], hooks))
+
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), outcome=st.sampled_from(["delivered", "retry", "hand back", "dead"]), retry_in_s=NOW_OR_NEVER)
     def settle(self, data: st.DataObject, outcome: str, retry_in_s: float) -> None:
@@ -310,9 +314,6 @@ class RetryQueueMachine(TwoStores):
         self.agree(lambda store, _: store.room.waiting([SHARD]))
         self.agree(lambda store, _: store.retry_queue.waiting_chats(SHARD, HOOKS))
         self.agree(lambda store, index: store.checkpoints.load(SHARD, self.tokens[-1][index]))
-
-    def _token(self, age: int) -> Both:
-        return self.tokens[-1 - min(age, len(self.tokens) - 1)]
 
 
 def _what(claimed: Claimed) -> Claimed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from worker.adapters.memory_faults import StoreFaults
@@ -43,7 +43,9 @@ class MemoryRetryQueue:
     async def due(self, shard: Shard, *, limit: int) -> list[DueWebhook]:
         await self._faults.reach("due")
         now_s = self._clock()
-        queued = sorted((ready.lowest_score(), webhook_id, len(ready)) for webhook_id, ready in self._shards[shard].due.items())
+        state = self._shards[shard]
+        ready = {webhook_id: line for webhook_id, line in state.due.items() if webhook_id not in state.held}
+        queued = sorted((line.lowest_score(), webhook_id, len(line)) for webhook_id, line in ready.items())
         await self._faults.answered("due")
         return [DueWebhook(webhook_id, at_s - now_s, depth) for at_s, webhook_id, depth in queued[:limit]]
 
@@ -61,6 +63,13 @@ class MemoryRetryQueue:
         answers = [_settle(state, settlement, self._clock()) for settlement in settlements]
         await self._faults.answered("settle")
         return answers
+
+    async def hold(self, shard: Shard, token: Token, held: Collection[WebhookId]) -> None:
+        await self._faults.reach("hold")
+        state = self._shards[shard]
+        state.guard(token)
+        state.held = frozenset(held)
+        await self._faults.answered("hold")
 
     async def waiting_chats(self, shard: Shard, webhooks: Sequence[WebhookId]) -> dict[WebhookId, dict[str, int]]:
         await self._faults.reach("waiting_chats")
@@ -156,7 +165,7 @@ def _give_claim(state: MemoryShard, delivery: ParkedDelivery, visible_at_s: floa
 
 def _claim(state: MemoryShard, webhook_id: WebhookId, want: Want, now_s: float) -> list[Claimed]:
     ready = state.due.get(webhook_id)
-    if ready is None:
+    if ready is None or webhook_id in state.held:
         return []
     claimed = []
     for delivery_id in ready.up_to(now_s, want.count):

@@ -165,6 +165,7 @@ class MemoryShard:
         self.deliveries: dict[DeliveryId, ParkedDelivery] = {}
         self.claims = 0
         self.due: dict[WebhookId, ScoredSet] = {}
+        self.held: frozenset[WebhookId] = frozenset()
         self.order: dict[tuple[WebhookId, str], list[tuple[Position, DeliveryId]]] = {}
         self.dead: dict[DeliveryId, DeadDelivery] = {}
         self.aliases: dict[tuple[InstanceId, str], str] = {}

@@ -33,6 +33,7 @@ class ShardKeys:
         "due",
         "epoch",
         "fence",
+        "held",
         "journal",
         "lease",
         "marks",
@@ -58,6 +59,7 @@ class ShardKeys:
         self.deliveries = tag + "deliveries"
         self.claims = tag + "claims"
         self.due = tag + "due"
+        self.held = tag + "held"
         self.dead = tag + "dead"
         self.dead_at = tag + "dead:at"
         self.aliases = tag + "aliases"

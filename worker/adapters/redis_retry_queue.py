@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from worker.adapters.redis_client import Argument, RedisClient, Script
@@ -25,9 +25,10 @@ from worker.event_integration.retry_queue import (
 PARK = Script("park", "clock", "fence", "queue")
 CLAIM = Script("claim", "clock", "fence", "queue")
 SETTLE = Script("settle", "clock", "queue")
+HOLD = Script("hold", "clock", "fence", "queue")
 DEAD_LETTERS = Script("dead_letters", "clock")
 DISCARD = Script("discard", "clock", "queue")
-SCRIPTS = (PARK, CLAIM, SETTLE, DEAD_LETTERS, DISCARD)
+SCRIPTS = (PARK, CLAIM, SETTLE, HOLD, DEAD_LETTERS, DISCARD)
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ class RedisRetryQueue:
 
     async def park(self, shard: Shard, token: Token, items: Sequence[Parking]) -> list[Parked]:
         k, parked = ShardKeys(shard), list[Parked]()
-        fixed = (k.fence, k.cursor, k.done, k.waiting, k.deliveries, k.claims, k.due, k.dead, k.dead_at)
+        fixed = (k.fence, k.cursor, k.done, k.waiting, k.deliveries, k.claims, k.due, k.dead, k.dead_at, k.held)
         for batch in _batches(items):
             keys, args = [*fixed], list[Argument]([token])
             for item in batch:
@@ -67,7 +68,7 @@ class RedisRetryQueue:
 
     async def claim(self, shard: Shard, token: Token, wanted: Mapping[WebhookId, Want]) -> list[Claimed]:
         k = ShardKeys(shard)
-        keys, args = [k.fence, k.deliveries, k.claims, k.due], list[Argument]([token])
+        keys, args = [k.fence, k.deliveries, k.claims, k.due, k.held], list[Argument]([token])
         for webhook_id, want in wanted.items():
             due, _, order = k.line_of(webhook_id)
             keys += (due, order)
@@ -85,7 +86,7 @@ class RedisRetryQueue:
     async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[Settled]:
         k, settled = ShardKeys(shard), list[Settled]()
         for batch in _batches(settlements):
-            keys, args = [k.deliveries, k.due, k.waiting, k.dead, k.dead_at, k.claims], list[Argument]()
+            keys, args = [k.deliveries, k.due, k.waiting, k.dead, k.dead_at, k.claims, k.held], list[Argument]()
             for item in batch:
                 keys += (k.payload(item.event_key), *k.line_of(item.webhook_id))
                 args += _settlement_args(item)
@@ -99,6 +100,15 @@ class RedisRetryQueue:
         k = ShardKeys(shard)
         replies = await self._data.exchange([("HGETALL", k.line_of(webhook)[1]) for webhook in webhooks])
         return {webhook: _chats(reply) for webhook, reply in zip(webhooks, replies, strict=True) if reply}
+
+    async def hold(self, shard: Shard, token: Token, held: Collection[WebhookId]) -> None:
+        k, wanted = ShardKeys(shard), frozenset(held)
+        # Read beside the script, for its keys must be named. Only the owner writes them: whoever is not that any more is refused.
+        stored = frozenset(WebhookId(name.decode()) for name in await self._data.call("SMEMBERS", k.held))
+        for batch in list(_batches(sorted(stored ^ wanted))) or [[]]:
+            args = [word for webhook_id in batch for word in (webhook_id, int(webhook_id in wanted))]
+            keys = (k.fence, k.held, k.due, *(k.due_of(webhook_id) for webhook_id in batch))
+            await guarded(self._data, shard, token, HOLD.call(keys, (token, *args)))
 
     async def _bury_without_record(self, shard: Shard, rows: Sequence[list[bytes | int]]) -> None:
         """Only damage from outside takes a payload away; such a delivery would else be claimed for ever."""

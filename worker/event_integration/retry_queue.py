@@ -7,7 +7,7 @@ adds them to its own clock. All raise `StoreUnavailable`; `park` also `StoreFull
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -134,7 +134,7 @@ class DeadLetter:
 
 
 class RetryQueue(Protocol):
-    """Park, look, claim, settle."""
+    """Park, look, claim, settle; and hold back."""
 
     async def park(self, shard: Shard, token: Token, items: Sequence[Parking]) -> list[Parked]:
         """All or nothing per item, in order; relieves the journal of each in the same script.
@@ -144,7 +144,7 @@ class RetryQueue(Protocol):
         ...
 
     async def due(self, shard: Shard, *, limit: int) -> list[DueWebhook]:
-        """Webhooks of this shard by earliest due time, at most `limit`."""
+        """Webhooks of this shard by earliest due time, at most `limit`; none that is held back."""
         ...
 
     async def claim(self, shard: Shard, token: Token, wanted: Mapping[WebhookId, Want]) -> list[Claimed]:
@@ -153,6 +153,13 @@ class RetryQueue(Protocol):
 
     async def settle(self, shard: Shard, settlements: Sequence[Settlement]) -> list[Settled]:
         """What became of each, in order: those before it in the same call have been counted."""
+        ...
+
+    async def hold(self, shard: Shard, token: Token, held: Collection[WebhookId]) -> None:
+        """From now on these webhooks, and no others, are held back in this shard: nothing of theirs is due, nothing can be claimed.
+
+        Guarded like a claim. What is parked and settled meanwhile keeps its times. Costs as much as there are webhooks that change.
+        """
         ...
 
     async def waiting_chats(self, shard: Shard, webhooks: Sequence[WebhookId]) -> dict[WebhookId, dict[str, int]]:

@@ -1,5 +1,5 @@
--- claim: take out what is due, as many per webhook as can start now. Fenced.
--- KEYS  1 fence  2 deliveries  3 claims  4 due  then per webhook: due:<webhook>, order:<webhook>
+-- claim: take out what is due, as many per webhook as can start now; nothing of one that is held back. Fenced.
+-- KEYS  1 fence  2 deliveries  3 claims  4 due  5 held  then per webhook: due:<webhook>, order:<webhook>
 -- ARGV  1 token  then per webhook: webhook, count, visible after ms
 -- reply per claimed delivery: {claim, delivery id, event_key, webhook, tenant, position, attempts, parked for ms, chat ('': none)}
 --       The records are read by the caller: their keys are not known before.
@@ -26,11 +26,12 @@ local function claim(line, id, visible_after_ms)
 end
 
 for index = 0, (#ARGV - 1) / 3 - 1 do
-  local a, k = 2 + index * 3, 5 + index * 2
+  local a, k = 2 + index * 3, 6 + index * 2
   local line = {due = KEYS[k], order = KEYS[k + 1]}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', line.due, '-inf', number_text(now), 'LIMIT', 0, ARGV[a + 1])) do
+  local at_most = redis.call('SISMEMBER', KEYS[5], ARGV[a]) == 1 and 0 or ARGV[a + 1]
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', line.due, '-inf', number_text(now), 'LIMIT', 0, at_most)) do
     claim(line, id, tonumber(ARGV[a + 2]))
   end
-  mirror(KEYS[4], ARGV[a], line)
+  mirror(KEYS[4], KEYS[5], ARGV[a], line)
 end
 return reply

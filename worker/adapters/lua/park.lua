@@ -1,17 +1,19 @@
 -- park: put deliveries aside and relieve the journal of them. Fenced; may be repeated.
--- KEYS  1 fence  2 cursor  3 done  4 waiting  5 deliveries  6 claims  7 due  8 dead  9 dead:at
+-- KEYS  1 fence  2 cursor  3 done  4 waiting  5 deliveries  6 claims  7 due  8 dead  9 dead:at  10 held
 --       then per item: payload:<event_key>, due:<webhook>, chats:<webhook>, order:<webhook>
 -- ARGV  1 token, then per item: delivery id, event_key, webhook, tenant, position, record, attempts, due in ms,
 --       chat ('': none), error ('': none), claim for ms ('': none), dead reason ('': none)
 -- reply per item: -1 known done, else its claim id or 0
 -- An error midway: the journal is relieved of an item last, so what was not finished is served by the journal again.
 
-local FIRST_KEY, KEY_STRIDE, STRIDE = 10, 4, 12
+local FIRST_KEY, KEY_STRIDE, STRIDE = 11, 4, 12
 
 if is_stale(KEYS[1], ARGV[1]) then
   return STALE
 end
-local keys = {waiting = KEYS[4], deliveries = KEYS[5], claims = KEYS[6], due = KEYS[7], dead = KEYS[8], dead_at = KEYS[9]}
+local keys = {
+  waiting = KEYS[4], deliveries = KEYS[5], claims = KEYS[6], due = KEYS[7], dead = KEYS[8], dead_at = KEYS[9], held = KEYS[10],
+}
 local prefix = tonumber(redis.call('HGET', KEYS[2], 'prefix') or '1')
 local now = now_ms()
 
@@ -65,7 +67,7 @@ local function park(item, payload, line)
   elseif item.claim_for_ms then
     claim = give_claim(line, item, delivery)
   end
-  mirror(keys.due, item.webhook, line)
+  mirror(keys.due, keys.held, item.webhook, line)
   if item.position >= prefix then
     redis.call('HSET', KEYS[3], number_text(item.position) .. '|' .. item.webhook, 1)
   end

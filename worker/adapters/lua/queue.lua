@@ -65,10 +65,10 @@ local function dequeue(deliveries, line, id, delivery)
   redis.call('HDEL', deliveries, id)
 end
 
--- `due` of the shard holds each webhook at the time of its earliest delivery.
-local function mirror(due, webhook, line)
+-- `due` of the shard holds each webhook at the time of its earliest delivery; one that is held back stands there at no time.
+local function mirror(due, held, webhook, line)
   local earliest = redis.call('ZRANGE', line.due, 0, 0, 'WITHSCORES')
-  if earliest[1] then
+  if earliest[1] and redis.call('SISMEMBER', held, webhook) == 0 then
     redis.call('ZADD', due, earliest[2], webhook)
   else
     redis.call('ZREM', due, webhook)

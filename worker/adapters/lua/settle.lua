@@ -1,11 +1,11 @@
 -- settle: what became of claimed attempts. Guarded by the claim's id, not by a token: also after the lease has gone.
--- KEYS  1 deliveries  2 due  3 waiting  4 dead  5 dead:at  6 claims
+-- KEYS  1 deliveries  2 due  3 waiting  4 dead  5 dead:at  6 claims  7 held
 --       then per settlement: payload:<event_key>, due:<webhook>, chats:<webhook>, order:<webhook>
 -- ARGV  per settlement: claim, delivery id, webhook, outcome (ok, retry, dead), retry in ms, counted (1/0), dead reason, error
 -- reply per settlement: 0 the claim is not the delivery's any more, else 1 + how many of its chat still wait (no chat: none)
 -- An error midway: a delivery leaves the queue before its payload is released, so at worst a payload stays behind.
 
-local FIRST_KEY, KEY_STRIDE, STRIDE = 7, 4, 8
+local FIRST_KEY, KEY_STRIDE, STRIDE = 8, 4, 8
 local keys = {deliveries = KEYS[1], due = KEYS[2], waiting = KEYS[3], dead = KEYS[4], dead_at = KEYS[5]}
 local now = now_ms()
 run_even_when_full(KEYS[6])
@@ -35,7 +35,7 @@ local function settle(a, payload, line)
       retry(line, id, delivery, tonumber(ARGV[a + 4]), ARGV[a + 7])
     end
   end
-  mirror(keys.due, webhook, line)
+  mirror(keys.due, KEYS[7], webhook, line)
   return 1 + (delivery.c and tonumber(redis.call('HGET', line.chats, delivery.c) or '0') or 0)
 end
 
