@@ -167,8 +167,7 @@ class JournalMachine(TwoStores):
         assert self._save(self.last_save, 0) != STALE
 
     def _save(self, checkpoint: Checkpoint, age: int) -> Any:
-        token = self._token(age)
-        return self.agree(lambda store, index: store.checkpoints.save(replace(checkpoint, token=token[index])))
+        return self.agree(lambda store, index: store.checkpoints.save(replace(checkpoint, token=self._token(age)[index])))
 
     @rule(age=st.integers(0, 2), mark=st.none() | st.integers(1, 3).map(Position))
     def load_and_mark(self, age: int, mark: Position | None) -> None:
