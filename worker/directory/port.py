@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, NewType, Protocol
 
-from worker.domain.catalog import Row, Tenant
+from worker.domain.catalog import Instance, Row, Tenant
 from worker.domain.errors import WorkerError
 from worker.domain.ids import TenantId
 
-ChangeId = NewType("ChangeId", str)
-"""Where one stands in the log of changes; opaque, made by the directory only."""
 Revision = NewType("Revision", int)
-"""Of one row: grows with each change of it. 0: there is none yet."""
+"""Of the directory: each change has its own, larger than all before it, below 2**53. A row's is that of its last change; 0: no row."""
 
 MAX_ROWS = 100_000
 """Of each kind, over all tenants."""
+MAX_ROW_BYTES = 256 << 10
 
 
 class Kind(StrEnum):
@@ -33,30 +32,6 @@ class Kind(StrEnum):
     WEBHOOK = "webhook"
 
 
-class Change(NamedTuple):
-    """A row as it is now. `row` None: the row of this kind and id is gone."""
-
-    kind: Kind
-    id: str
-    row: Row | None
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What happened, in order, and where that ends: the `after` of the next question. `changes` may be empty."""
-
-    changes: Sequence[Change]
-    upto: ChangeId
-
-
-@dataclass(frozen=True, slots=True)
-class Everything:
-    """All rows; what happens after `upto` is not among them (or is, and comes again)."""
-
-    rows: Sequence[Row]
-    upto: ChangeId
-
-
 class Stored(NamedTuple):
     """A row with its revision, for whoever wants to change it and must not undo somebody else's change."""
 
@@ -64,8 +39,37 @@ class Stored(NamedTuple):
     revision: Revision
 
 
+class Change(NamedTuple):
+    """A row as it is now. `row` None: the row of this kind and id is gone, since that revision or a later one."""
+
+    kind: Kind
+    id: str
+    row: Row | None
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened, in order (of several changes of one row the last), and where that ends: the `after` of the next question."""
+
+    changes: Sequence[Change]
+    upto: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All rows; what happens after `upto` is not among them (or is, and comes again)."""
+
+    rows: Sequence[Stored]
+    upto: Revision
+
+
+def kind_of(row: Row) -> Kind:
+    return Kind.TENANT if isinstance(row, Tenant) else Kind.INSTANCE if isinstance(row, Instance) else Kind.WEBHOOK
+
+
 class RowConflict(WorkerError):
-    """Raised when a row cannot be written: somebody else was there first. `what` is one of id, name, revision, room."""
+    """Raised when a row cannot be written: somebody else was there first. `what` is one of id, name, key, revision, room."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"the directory has another {what}; read the row again, or choose another")
@@ -79,25 +83,26 @@ class Directory(Protocol):
         """All rows, in portions, never one huge reply."""
         ...
 
-    async def changes(self, after: ChangeId, *, wait_s: float) -> Changes | None:
-        """What happened after that; waits at most `wait_s` for the first. None: too long ago, read everything anew."""
+    async def changes(self, after: Revision, *, wait_s: float) -> Changes | None:
+        """What happened after that; waits at most `wait_s` for the first. None: the log says nothing of that time; read everything anew."""
         ...
 
     async def find(self, kind: Kind, row_id: str) -> Stored | None:
         """One row as it is in the store now."""
         ...
 
-    async def find_tenant_of_key(self, key_sha256: str) -> Tenant | None:
-        """Whose API key has this hash, in the store now."""
+    async def find_tenant_of_key(self, key_sha256: str) -> Stored | None:
+        """The tenant whose API key has this hash, in the store now."""
         ...
 
     async def put(self, row: Row, *, expected: Revision) -> Revision:
         """Writes the row where its revision is the expected one (0: where there is none); answers the new one.
 
-        An instance claims its name at its broker for itself over all tenants, and a tenant its keys. Raises `RowConflict`.
+        An instance claims its name at its broker for itself over all tenants, and a tenant its keys. A repeat of a `put` that was done
+        answers as that did. Raises `RowConflict`.
         """
         ...
 
-    async def remove(self, kind: Kind, row_id: str, tenant_id: TenantId | None) -> bool:
-        """Whether there was one; with `tenant_id` only if it is that tenant's."""
+    async def remove(self, kind: Kind, row_id: str, tenant_id: TenantId | None) -> Revision:
+        """The removal's revision; 0: there was no such row, with `tenant_id` none of that tenant."""
         ...

@@ -1,0 +1,159 @@
+"""Changing the directory, and asking it for one row that this worker has not heard of yet.
+
+What this worker wrote it sees at once, whatever its follower does. Look-ups are made for strangers (a push for an unknown
+instance, an unknown key), so they are bounded: one at a time for each name, none again within `RECENT_S`, few at a time in all.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from worker.directory.port import Change, Directory, Kind, Revision, RowConflict, Stored, kind_of
+from worker.directory.replica import Replica
+from worker.domain.catalog import Instance, Row, Tenant, Webhook
+from worker.domain.errors import WorkerError
+from worker.domain.ids import InstanceId
+
+RECENT_S = 1.0
+"""What was looked up so lately is answered from memory: by then the follower has heard of it."""
+MAX_RECENT = 4_096
+MAX_LOOKUPS = 8
+"""Under way at a time; others wait in line."""
+MAX_IN_LINE = 128
+"""Beyond that it is a storm of strangers, and they are answered from memory."""
+MAX_EDITS = 5
+"""Times that somebody else may be faster with the same row."""
+
+RowT = TypeVar("RowT", Tenant, Instance, Webhook)
+
+
+class Declared(WorkerError):
+    """Raised when a row would be changed that the file declares."""
+
+    def __init__(self, kind: Kind, row_id: str) -> None:
+        super().__init__(f"{kind} {row_id} is declared in the file; change it there and restart the workers, or register another id")
+        self.kind = kind
+        self.row_id = row_id
+
+
+class Registrar:
+    """All methods raise `StoreUnavailable`; those that write also `Declared`, `RowConflict` and `StoreFull`."""
+
+    def __init__(self, directory: Directory, replica: Replica, clock: Callable[[], float]) -> None:
+        self._directory = directory
+        self._replica = replica
+        self._catalog = replica.catalog
+        self._clock = clock
+        self._recent: OrderedDict[tuple[str, str], float] = OrderedDict()
+        """When each name was last looked up to the end."""
+        self._under_way: dict[tuple[str, str], anyio.Event] = {}
+        self._turns = anyio.Semaphore(MAX_LOOKUPS)
+        self._declared_names = {(i.broker, i.gateway_instance) for i in self._catalog.instances.values() if i.broker is not None}
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    async def put(self, row: Row, *, expected: Revision) -> Revision:
+        """Writes a row (`expected` 0: a new one) and puts it into this worker's catalog; a repeat answers as the first did."""
+        self._check(row)
+        revision = await self._directory.put(row, expected=expected)
+        self._replica.take_row(Stored(row, revision))
+        return revision
+
+    async def change(self, row: RowT, edit: Callable[[RowT], RowT]) -> RowT | None:
+        """Writes what `edit` (pure; perhaps called again) makes of the row as it is in the store now. None: it is gone.
+
+        Raises `RowConflict` where others were faster five times.
+        """
+        kind = kind_of(row)
+        self._check(row)
+        for left in reversed(range(MAX_EDITS)):
+            stored = await self.find(kind, row.id)
+            if stored is None:
+                return None
+            assert isinstance(stored.row, type(row))
+            edited = edit(stored.row)
+            try:
+                await self.put(edited, expected=stored.revision)
+            except RowConflict as exc:
+                if exc.what != "revision" or not left:
+                    raise
+            else:
+                return edited
+        raise AssertionError("unreachable: the last round answers or raises")
+
+    async def remove(self, row: Row) -> bool:
+        """Whether there was one. Gone from this worker's catalog at once."""
+        self._check(row)
+        kind = kind_of(row)
+        revision = await self._directory.remove(kind, row.id, None if isinstance(row, Tenant) else row.tenant_id)
+        if revision:
+            self._replica.take(Change(kind, row.id, None, revision))
+        return revision > 0
+
+    def _check(self, row: Row) -> None:
+        if self._catalog.is_declared(row):
+            raise Declared(kind_of(row), row.id)
+        if isinstance(row, Instance) and (row.broker, row.gateway_instance) in self._declared_names:
+            raise RowConflict("name")
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    async def find(self, kind: Kind, row_id: str) -> Stored | None:
+        """The row as it is in the store now, for whoever means to change it; the catalog hears of it too. Unbounded: not for strangers."""
+        stored = await self._directory.find(kind, row_id)
+        if stored is not None:
+            self._replica.take_row(stored)
+        return stored
+
+    async def find_instance(self, instance_id: str) -> Instance | None:
+        """A known instance from memory; an unknown one is looked up in the store."""
+        known = self._catalog.instances.get(InstanceId(instance_id))
+        return known if known is not None else await self.look_again(instance_id)
+
+    async def look_again(self, instance_id: str) -> Instance | None:
+        """The instance as the store has it, also where memory has one: it may have changed a moment ago."""
+        known = self._catalog.instances.get(InstanceId(instance_id))
+        if known is None or not self._catalog.is_declared(known):
+            await self._look(("instance", instance_id), lambda: self.find(Kind.INSTANCE, instance_id))
+        return self._catalog.instances.get(InstanceId(instance_id))
+
+    async def find_tenant_of_key(self, key_sha256: str) -> Tenant | None:
+        """Whose API key has this hash (64 lower-case hex digits): from memory, else from the store."""
+        known = self._catalog.tenant_of_key(key_sha256)
+        if known is None:
+            await self._look(("key", key_sha256), lambda: self._find_key(key_sha256))
+            known = self._catalog.tenant_of_key(key_sha256)
+        return known
+
+    async def _find_key(self, key_sha256: str) -> None:
+        stored = await self._directory.find_tenant_of_key(key_sha256)
+        if stored is not None:
+            self._replica.take_row(stored)
+
+    async def _look(self, name: tuple[str, str], look: Callable[[], Awaitable[object]]) -> None:
+        """Returns once the store was asked: by us, by somebody else meanwhile, or a moment ago."""
+        while (other := self._under_way.get(name)) is not None:
+            await other.wait()  # if that one failed or was cancelled, it is our turn
+        if self._looked_lately(name) or len(self._under_way) >= MAX_LOOKUPS + MAX_IN_LINE:
+            return
+        self._under_way[name] = done = anyio.Event()
+        try:
+            async with self._turns:
+                await look()
+            self._note(name)
+        finally:
+            del self._under_way[name]
+            done.set()
+
+    def _looked_lately(self, name: tuple[str, str]) -> bool:
+        return self._clock() - self._recent.get(name, float("-inf")) < RECENT_S
+
+    def _note(self, name: tuple[str, str]) -> None:
+        self._recent[name] = self._clock()
+        self._recent.move_to_end(name)
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
