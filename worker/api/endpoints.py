@@ -145,5 +145,7 @@ class Endpoint:
     """Takes an `Idempotency-Key`."""
     kind: Callable[[Call], CallKind | None] = lambda _call: None
     """What this call is counted as; None: it is not."""
+    path_patterns: Mapping[str, str] = field(default_factory=dict)
+    """Of path parameters that are no names (`NAME_PATTERN`); what does not match is a 404."""
     faults: Sequence[Fault] = ()
-    """Beside those that every endpoint may answer with: 400, 401, 403, 404, 413, 429, 500, 503."""
+    """Beside those that every endpoint may answer with: 400, 401, 403, 404, 408, 413, 415, 429, 500, 503."""

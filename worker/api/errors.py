@@ -8,8 +8,19 @@ from uuid import uuid4
 
 from aiohttp import web
 
+REQUEST_ID = "X-Request-Id"
 
-def error(status: int, code: str, message: str, *, details: Mapping[str, Any] | None = None, request_id: str | None = None) -> web.Response:
+
+def error(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    details: Mapping[str, Any] | None = None,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
     """`{"success": false, "error": {code, message, details, requestId}}`; without a `request_id` it gets a fresh one."""
-    body = {"code": code, "message": message, "details": dict(details or {}), "requestId": request_id or uuid4().hex}
-    return web.json_response({"success": False, "error": body}, status=status)
+    request_id = request_id or uuid4().hex
+    body = {"code": code, "message": message, "details": dict(details or {}), "requestId": request_id}
+    return web.json_response({"success": False, "error": body}, status=status, headers={REQUEST_ID: request_id, **(headers or {})})

@@ -20,6 +20,8 @@ Token = NewType("Token", int)
 ClaimId = NewType("ClaimId", int)
 OwnerId = NewType("OwnerId", str)
 """One life of one worker process: a task's name and a random part."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What the ids of tenants, brokers, instances and webhooks look like: they stand in URLs, in keys of the store and in labels."""
 
 
 def shard_of(instance_id: InstanceId, shards: int) -> Shard:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from worker.domain.event import EventType
+from worker.domain.ids import NAME_PATTERN
 from worker.gateways import GATEWAYS
 from worker.settings.sections import Allowed, Section
 
@@ -26,7 +27,7 @@ _OUR_HEADER_PREFIXES = ("webhook-", "x-whatsapp-", "x-delivery-", "x-fencing-")
 
 Name = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    StringConstraints(pattern=NAME_PATTERN),
     Allowed("1 to 64 letters, digits, . _ -, letter or digit first"),
 ]
 """It stands in URLs, in keys of the store and in labels."""
