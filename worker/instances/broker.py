@@ -69,14 +69,35 @@ class BrokerFailure(WorkerError):
         self.is_certain = is_certain
         self.missing = missing
         """Settings that are not there, with `NOT_CONFIGURED`."""
+        self.attempts = 1
+        """How often it was tried: counted by whoever repeats a call (`calling.py`), never by a broker."""
 
 
 class NoSuchInstance(WorkerError):
     """Raised when the broker says it has no instance of this name."""
 
 
+class NotConnected(WorkerError):
+    """Raised by `picture` when the instance is not connected to WhatsApp, so that nobody can be asked."""
+
+
 class AlreadyExists(WorkerError):
     """Raised by `create` when the broker has an instance of this name already: an earlier call of ours, or a stranger's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """One declared broker. `tenant_ids`: whom it serves, none = everybody; `timeout_s`: for the whole of a call."""
+
+    id: str
+    gateway: str
+    url: str = field(repr=False)
+    api_key: str | None = field(default=None, repr=False)
+    tenant_ids: tuple[str, ...] = ()
+    timeout_s: float = 15.0
+
+    def serves(self, tenant_id: str) -> bool:
+        return not self.tenant_ids or tenant_id in self.tenant_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +120,7 @@ class QrCode(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """Where a new instance shall push its events, and the secret to sign them with."""
+    """Where a new instance shall push its events, and the secret to sign them with: at least 32 characters, or wuzapi refuses it."""
 
     url: str = field(repr=False)
     secret: str | None = field(default=None, repr=False)
@@ -108,6 +129,7 @@ class Push:
 class Broker(Protocol):
     """One configured broker. Every method raises `BrokerFailure`; those with a name also `NoSuchInstance`. Cancel-safe.
 
+    A name is kept as it is by every gateway when it matches `[a-z0-9_-]{1,54}`; WAHA refuses longer ones, baileys-acessuswpp writes others anew.
     `timeout_s` covers the whole of a call; the broker's own `timeout_s` of the configuration where it is None.
     """
 
@@ -126,13 +148,13 @@ class Broker(Protocol):
         ...
 
     async def create(self, name: str, push: Push | None, *, timeout_s: float | None = None) -> BrokerInstance:
-        """Makes an instance and starts it. Raises `AlreadyExists`."""
+        """Makes an instance and starts it. Raises `AlreadyExists`. Where a gateway pushes is its own setting at baileys-acessuswpp."""
         ...
 
     async def status(self, name: str, *, timeout_s: float | None = None) -> BrokerInstance: ...
 
     async def qr(self, name: str, *, timeout_s: float | None = None) -> QrCode | None:
-        """None: there is nothing to scan now (connected already, or not ready yet)."""
+        """None: there is nothing to scan now (connected already, or not ready yet). Asking wakes an instance that is not running."""
         ...
 
     async def disconnect(self, name: str, *, timeout_s: float | None = None) -> None:
@@ -144,7 +166,7 @@ class Broker(Protocol):
         ...
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
-        """URL of a contact's picture; None: there is none, or it is not for us to see."""
+        """URL of a contact's picture; None: there is none, or it is not for us to see. Raises `NotConnected`."""
         ...
 
     async def close(self) -> None:
