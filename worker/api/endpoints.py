@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from worker.domain.ids import TenantId
@@ -32,7 +32,14 @@ class Query(ApiModel):
 
 
 class Page(Query):
-    """Lists page: `cursor` is the `meta.nextCursor` of the page before."""
+    """Lists page: `cursor` is the `meta.nextCursor` of the page before. A list whose cursors have a form says so in a pattern."""
+
+    cursor: str | None = Field(None, min_length=1, max_length=512, description="`meta.nextCursor` of the page before")
+    limit: int = Field(50, ge=1, le=100, description="entries on a page")
+
+
+class PageMeta(ApiModel):
+    next_cursor: str | None = Field(description="for the next page; null: this was the last")
 
 
 class Audience(Enum):
