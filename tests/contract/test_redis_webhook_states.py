@@ -11,7 +11,7 @@ import pytest
 from tests.contract.samples import HOOK, SHARDS, empty
 from tests.real_redis import RealRedis
 from worker.adapters.redis_client import RedisClient
-from worker.adapters.redis_keys import WEBHOOKS
+from worker.adapters.redis_keys import PAUSES, WEBHOOKS
 from worker.adapters.redis_store import RedisStore, open_redis_store
 from worker.domain.ids import WebhookId
 from worker.event_integration.webhook_states import DisabledReason
@@ -51,12 +51,28 @@ async def test_a_state_of_another_version_says_nothing_and_breaks_nothing(redis:
     assert not await redis.webhook_states.disable(HOOK, DisabledReason.UNANSWERED, failing_for_s=0.001) or foreign.startswith("disabled ")
 
 
+async def test_a_pause_is_two_instants_and_the_one_that_lasts_has_no_end(redis: RedisStore, hand: RedisClient) -> None:
+    await redis.webhook_states.pause(HOOK)
+    await redis.webhook_states.resume(HOOK)
+    await redis.webhook_states.pause(HOOK)
+    assert re.fullmatch(rb"\d{13}-\d{13} \d{13}-", await hand.call("HGET", PAUSES, HOOK))
+
+
+@pytest.mark.parametrize("foreign", ["", "for ever", "soon-later"])
+async def test_pauses_of_another_version_pause_nothing_and_break_nothing(redis: RedisStore, hand: RedisClient, foreign: str) -> None:
+    await hand.call("HSET", PAUSES, HOOK, foreign)
+    assert not (await redis.webhook_states.all_states())[HOOK].is_paused
+    await redis.webhook_states.pause(HOOK)
+    assert (await redis.webhook_states.all_states())[HOOK].is_paused
+
+
 async def test_at_maxmemory_a_webhook_can_still_be_disabled(redis: RedisStore, hand: RedisClient) -> None:
     """Its backlog may be what fills the memory."""
     await hand.call("CONFIG", "SET", "maxmemory", "1")
     try:
         assert await redis.webhook_states.disable(HOOK, DisabledReason.GONE)
         await redis.webhook_states.note_answers(answered=[], failed=[WebhookId("billing")])
+        await redis.webhook_states.pause(HOOK)
     finally:
         with anyio.move_on_after(2, shield=True):
             await hand.call("CONFIG", "SET", "maxmemory", "0")

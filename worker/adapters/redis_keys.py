@@ -8,6 +8,7 @@ RING_SLOTS = 4
 CONFIG = "{wa}:config"
 MEMBERS = "{wa}:members"
 WEBHOOKS = "{wa}:webhooks"
+PAUSES = "{wa}:pauses"
 
 
 def member(owner: OwnerId) -> str:

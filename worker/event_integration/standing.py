@@ -97,7 +97,8 @@ class Standing:
         answered, self._answered = self._answered, set()
         failed, self._failed = self._failed, {}
         try:
-            written = await self._write(states, answered, set(failed))
+            ailing = {w: state for w, state in states.items() if state.is_failing or state.disabled is not None}
+            written = await self._write(ailing, answered, set(failed))
         except AWAY:
             self._failed = {webhook_id: result for webhook_id, result in failed.items() if webhook_id not in self._answered} | self._failed
             self._answered |= answered
@@ -126,7 +127,7 @@ class Standing:
         return written
 
     def _has_failed_too_long(self, state: WebhookState) -> bool:
-        return state.disabled is None and 0 < self._disable_after_s <= state.for_s
+        return state.is_failing and 0 < self._disable_after_s <= state.for_s
 
     def _adopt(self, disabled: Mapping[WebhookId, DisabledReason]) -> None:
         news = disabled.keys() ^ self.disabled.keys()
