@@ -129,7 +129,7 @@ class Push:
 class Broker(Protocol):
     """One configured broker. Every method raises `BrokerFailure`; those with a name also `NoSuchInstance`. Cancel-safe.
 
-    A name is kept as it is by every gateway when it matches `[a-z0-9_-]{1,54}`; WAHA refuses longer ones, baileys-acessuswpp writes others anew.
+    Every gateway keeps a name as it is that matches `[a-z0-9_-]{1,54}`: WAHA refuses longer ones, baileys-acessuswpp rewrites others.
     `timeout_s` covers the whole of a call; the broker's own `timeout_s` of the configuration where it is None.
     """
 

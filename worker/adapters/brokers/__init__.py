@@ -1,0 +1,17 @@
+"""The REST side of four gateways behind one port, `worker.instances.broker.Broker`."""
+
+from __future__ import annotations
+
+from aiohttp.abc import AbstractResolver
+
+from worker.adapters.brokers.waha import WahaBroker
+from worker.instances.broker import Broker, BrokerConfig
+
+__all__ = ["open_broker"]
+
+_ADAPTERS = {"waha": WahaBroker}
+
+
+def open_broker(config: BrokerConfig, *, resolver: AbstractResolver | None = None) -> Broker:
+    """Connects to nothing yet. Raises `KeyError` for a gateway whose REST side is not known."""
+    return _ADAPTERS[config.gateway](config, resolver)
