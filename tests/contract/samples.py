@@ -16,6 +16,8 @@ from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Toke
 from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.retry_queue import Claimed, DueWebhook, Parked, Parking, RetryQueue, Room, Settlement, Want
 from worker.event_integration.webhook_states import WebhookStates
+from worker.instances.idempotency import Idempotency
+from worker.instances.snapshots import Snapshots
 from worker.journal.port import Checkpoints, Journal, NewEvent
 
 T = TypeVar("T")
@@ -49,6 +51,10 @@ class Store(Protocol):
     def room(self) -> Room: ...
     @property
     def webhook_states(self) -> WebhookStates: ...
+    @property
+    def snapshots(self) -> Snapshots: ...
+    @property
+    def idempotency(self) -> Idempotency: ...
     @property
     def leases(self) -> Leases: ...
     @property

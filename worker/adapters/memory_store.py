@@ -12,8 +12,10 @@ from typing import Self
 
 from worker.adapters.memory_chat_aliases import MemoryChatAliases
 from worker.adapters.memory_faults import StoreFaults
+from worker.adapters.memory_instances import MemoryIdempotency, MemorySnapshots
 from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
 from worker.adapters.memory_leases import MemoryLeases, MemoryMembership
+from worker.adapters.memory_past import MemoryDeadLetters, MemoryPast
 from worker.adapters.memory_retry_queue import MemoryRetryQueue, MemoryRoom
 from worker.adapters.memory_shard import MemoryRoomLimit, MemoryShard, RememberedKeys
 from worker.adapters.memory_webhook_states import MemoryWebhookStates
@@ -24,7 +26,8 @@ class MemoryStore:
     """All ports of the store over one state: several workers in one process share one `MemoryStore`, as they would share one Redis.
 
     `clock` answers monotonic seconds (in virtual time `loop.time`). `dedupe_max_keys` is over all shards. `max_bytes` provokes
-    `StoreFull`; None: no limit. A call never waits unless it is a blocking one (`read`, `wait_wake`) or `faults` says so.
+    `StoreFull`; None: no limit. `epoch_s`: what the clock's zero is on the wall.
+    A call never waits unless it is a blocking one (`read`, `wait_wake`) or `faults` says so.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class MemoryStore:
         dedupe_window_s: float = 21_600.0,
         dedupe_max_keys: int = 5_000_000,
         max_bytes: int | None = None,
+        epoch_s: float = 0.0,
     ) -> None:
         self.faults = StoreFaults()
         limit = MemoryRoomLimit(max_bytes)
@@ -46,8 +50,12 @@ class MemoryStore:
         self.checkpoints = MemoryCheckpoints(state, self.faults, clock)
         self.retry_queue = MemoryRetryQueue(state, self.faults, clock)
         self.chat_aliases = MemoryChatAliases(state, self.faults)
+        self.dead_letters = MemoryDeadLetters(state, self.faults, clock, epoch_s)
+        self.past = MemoryPast(state, self.faults, clock)
         self.room = MemoryRoom(state, self.faults, clock, limit)
         self.webhook_states = MemoryWebhookStates(self.faults, clock)
+        self.snapshots = MemorySnapshots(self.faults, clock)
+        self.idempotency = MemoryIdempotency(self.faults, clock)
         self.leases = MemoryLeases(state, self.faults, clock)
         self.membership = MemoryMembership(self.faults, clock)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from worker.domain.ids import EventKey, OwnerId, Shard, WebhookId
+from hashlib import sha256
+
+from worker.domain.ids import EventKey, OwnerId, Shard, TenantId, WebhookId
 
 RING_SLOTS = 4
 CONFIG = "{wa}:config"
@@ -17,6 +19,15 @@ def member(owner: OwnerId) -> str:
 
 def wake(owner: OwnerId) -> str:
     return f"{{wa}}:wake:{owner}"
+
+
+def snapshot(tenant_id: TenantId) -> str:
+    return f"{{wa}}:snapshot:{tenant_id}"
+
+
+def once(tenant_id: TenantId, idempotency_key: str) -> str:
+    """The key is somebody's own text, of any characters: its hash is short and plain."""
+    return f"{{wa}}:once:{tenant_id}:{sha256(idempotency_key.encode()).hexdigest()}"
 
 
 class ShardKeys:

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
 
-from worker.adapters import redis_chat_aliases, redis_journal, redis_keys, redis_leases, redis_retry_queue, redis_webhook_states
+from worker.adapters import (
+    redis_chat_aliases,
+    redis_instances,
+    redis_journal,
+    redis_keys,
+    redis_leases,
+    redis_retry_queue,
+    redis_webhook_states,
+)
 from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_instances import RedisIdempotency, RedisSnapshots
 from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
 from worker.adapters.redis_leases import RedisLeases, RedisMembership
 from worker.adapters.redis_retry_queue import RedisRetryQueue, RedisRoom
@@ -43,7 +52,7 @@ class RedisStore:
     """The bundle that the twin `MemoryStore` mirrors. Made by `open_redis_store`; belongs to one event loop."""
 
     def __init__(self, url: str, *, slot_ms: int, slot_keys: int, replicated: bool) -> None:
-        rooms = (redis_journal, redis_retry_queue, redis_chat_aliases, redis_leases, redis_webhook_states)
+        rooms = (redis_journal, redis_retry_queue, redis_chat_aliases, redis_leases, redis_webhook_states, redis_instances)
         scripts = tuple(script for room in rooms for script in room.SCRIPTS)
         self._lease = RedisClient(url, name="lease", timeout_s=LEASE_TIMEOUT_S, max_connections=LEASE_CONNECTIONS, scripts=scripts)
         self._data = RedisClient(url, name="data", timeout_s=DATA_TIMEOUT_S, max_connections=DATA_CONNECTIONS, scripts=scripts)
@@ -56,6 +65,8 @@ class RedisStore:
         self.chat_aliases = RedisChatAliases(self._data)
         self.room = RedisRoom(self._data)
         self.webhook_states = RedisWebhookStates(self._data)
+        self.snapshots = RedisSnapshots(self._data)
+        self.idempotency = RedisIdempotency(self._data)
         self.leases = RedisLeases(self._lease)
         self.membership = RedisMembership(self._lease, self._blocking)
 
