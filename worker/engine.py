@@ -21,7 +21,7 @@ from worker.client_registry.renewal import Renewal
 from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog
 from worker.domain.errors import StaleToken
-from worker.domain.ids import Position, Shard
+from worker.domain.ids import Position, Shard, WebhookId
 from worker.event_buffer.deliveries import Delivery
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
@@ -35,6 +35,7 @@ from worker.event_integration.housekeeping import Housekeeping
 from worker.event_integration.leaving import Leaving
 from worker.event_integration.observing import Observer, watch_webhooks
 from worker.event_integration.outcome import RetryPolicy
+from worker.event_integration.past import DeadLetters, Past
 from worker.event_integration.pipeline import Clocks, Parts, Pipeline
 from worker.event_integration.reader import Reader
 from worker.event_integration.release import ReleaseRates
@@ -69,6 +70,10 @@ class Store(Protocol):
     def retry_queue(self) -> RetryQueue: ...
     @property
     def chat_aliases(self) -> ChatAliases: ...
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+    @property
+    def past(self) -> Past: ...
     @property
     def room(self) -> Room: ...
     @property
@@ -153,7 +158,7 @@ class Engine:
                 standing=self.standing,
             )
         )
-        self.standing.changed = self.pipeline.serve_all
+        self.standing.changed = self._standing_changed
         self.leaving = Leaving(self.buffer, self.under_way, self.settling, self.pipeline, clock)
         self.sweep = Sweep(self.pipeline, self.buffer, self.leaving, clock)
         # owned
@@ -253,8 +258,13 @@ class Engine:
     def _stale(self, tenure: Tenure) -> None:
         self.registry.refused(tenure)
 
-    def _parked(self, tenure: Tenure, due_in_s: float) -> None:
-        self.retry_pump.note(tenure, due_in_s)
+    def _parked(self, tenure: Tenure, webhook_id: WebhookId, due_in_s: float) -> None:
+        if webhook_id not in self.standing.paused:  # held back: there is nothing to look for
+            self.retry_pump.note(tenure, due_in_s)
+
+    def _standing_changed(self) -> None:
+        self.pipeline.serve_all()
+        self.retry_pump.look_everywhere()
 
     def _dead(self, delivery: Delivery, reason: DeadReason) -> None:
         record = delivery.event.record

@@ -97,6 +97,8 @@ class Seat:
         self.checkpoints: Any = Line(store.checkpoints, faults)
         self.retry_queue: Any = Line(store.retry_queue, faults)
         self.chat_aliases: Any = Line(store.chat_aliases, faults)
+        self.dead_letters: Any = Line(store.dead_letters, faults)
+        self.past: Any = Line(store.past, faults)
         self.room: Any = Line(store.room, faults)
         self.webhook_states: Any = Line(store.webhook_states, faults)
         self.leases: Any = Line(store.leases, faults)
@@ -364,7 +366,7 @@ async def rig(*webhooks: Webhook, instances: int = 4, **settings: Any) -> AsyncI
         [Instance(id=InstanceId(f"i{n}"), tenant_id=ACME, gateway="generic", gateway_instance=f"phone-{n}") for n in range(instances)],
         hooks,
     )
-    store = MemoryStore(shards=engine_settings.shards, clock=now_s)
+    store = MemoryStore(shards=engine_settings.shards, clock=now_s, epoch_s=WALL_AT_ZERO_S)
     async with anyio.create_task_group() as tasks:
         it = Rig(engine_settings.shards, store, MemoryTransport(), catalog, engine_settings, tasks)
         for hook in hooks:

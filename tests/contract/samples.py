@@ -14,6 +14,7 @@ from tests.real_redis import RealRedis
 from worker.client_registry.port import Granted, Leases, Membership
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
 from worker.event_integration.chat_aliases import ChatAliases
+from worker.event_integration.past import DeadLetters, Past
 from worker.event_integration.retry_queue import Claimed, DueWebhook, Parked, Parking, RetryQueue, Room, Settlement, Want
 from worker.event_integration.webhook_states import WebhookStates
 from worker.instances.idempotency import Idempotency
@@ -47,6 +48,10 @@ class Store(Protocol):
     def retry_queue(self) -> RetryQueue: ...
     @property
     def chat_aliases(self) -> ChatAliases: ...
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+    @property
+    def past(self) -> Past: ...
     @property
     def room(self) -> Room: ...
     @property

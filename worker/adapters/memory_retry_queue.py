@@ -111,8 +111,7 @@ class MemoryRoom:
         born_before_s = self._clock() - older_than_s
         expired = [dead.letter for dead in _oldest_dead(state) if dead.died_at_s <= born_before_s][:limit]
         for letter in expired:
-            del state.dead[letter.delivery_id]
-            state.release_payload(letter.event_key, letter.webhook_id)
+            state.forget_dead(letter.delivery_id)
         await self._faults.answered("expire_dead_letters")
         return len(expired)
 
@@ -193,6 +192,7 @@ def _settle(state: MemoryShard, settlement: Settlement, now_s: float) -> Settled
         return Settled(is_settled=False, chat_left=0)
     if settlement.delivered:
         state.dequeue(delivery)
+        state.dead.pop(delivery.delivery_id, None)
         state.release_payload(delivery.event_key, delivery.webhook_id)
     else:
         delivery.attempts += settlement.counted
@@ -223,7 +223,7 @@ def _bury(state: MemoryShard, delivery: ParkedDelivery, reason: DeadReason, erro
         error=error or delivery.error,
         dead_for_s=0.0,
     )
-    state.dead[delivery.delivery_id] = DeadDelivery(now_s, letter)
+    state.dead[delivery.delivery_id] = DeadDelivery(now_s, delivery.position, letter)
 
 
 def _oldest_dead(state: MemoryShard) -> list[DeadDelivery]:

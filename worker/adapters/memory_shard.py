@@ -66,6 +66,7 @@ class ParkedDelivery:
 
 class DeadDelivery(NamedTuple):
     died_at_s: float
+    position: Position
     letter: DeadLetter
 
 
@@ -213,6 +214,13 @@ class MemoryShard:
             del self.payloads[key]
             self.count_waiting(payload.tenant_id, -1, -len(payload.record))
             self.room.used_bytes -= len(payload.record)
+
+    def forget_dead(self, delivery_id: DeliveryId) -> bool:
+        """And its payload, unless that delivery waits in the queue again."""
+        dead = self.dead.pop(delivery_id, None)
+        if dead is not None and delivery_id not in self.deliveries:
+            self.release_payload(dead.letter.event_key, dead.letter.webhook_id)
+        return dead is not None
 
     def enqueue(self, delivery: ParkedDelivery) -> None:
         """Into its chat's line, where it has one; due only as the head of it."""

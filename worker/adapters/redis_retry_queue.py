@@ -139,7 +139,7 @@ class RedisRoom:
     async def expire_dead_letters(self, shard: Shard, *, older_than_s: float, limit: int) -> int:
         k, expired = ShardKeys(shard), 0
         for batch in _batches(await self._dead_letters(shard, older_than_s=older_than_s, limit=limit)):
-            keys = [k.dead, k.dead_at, k.waiting, *(k.payload(letter.event_key) for letter in batch)]
+            keys = [k.dead, k.dead_at, k.waiting, k.deliveries, *(k.payload(letter.event_key) for letter in batch)]
             names = [name for letter in batch for name in (letter.delivery_id, letter.webhook_id)]
             expired += await self._data.call(*DISCARD.call(keys, (_ms(older_than_s), *names)))
         return expired

@@ -14,14 +14,17 @@ from worker.adapters import (
     redis_journal,
     redis_keys,
     redis_leases,
+    redis_past,
     redis_retry_queue,
     redis_webhook_states,
 )
 from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_directory import RedisDirectory
 from worker.adapters.redis_instances import RedisIdempotency, RedisSnapshots
 from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
 from worker.adapters.redis_leases import RedisLeases, RedisMembership
+from worker.adapters.redis_past import RedisDeadLetters, RedisPast
 from worker.adapters.redis_retry_queue import RedisRetryQueue, RedisRoom
 from worker.adapters.redis_webhook_states import RedisWebhookStates
 from worker.domain.errors import ConfigurationError
@@ -51,8 +54,8 @@ class ServerFacts:
 class RedisStore:
     """The bundle that the twin `MemoryStore` mirrors. Made by `open_redis_store`; belongs to one event loop."""
 
-    def __init__(self, url: str, *, slot_ms: int, slot_keys: int, replicated: bool) -> None:
-        rooms = (redis_journal, redis_retry_queue, redis_chat_aliases, redis_leases, redis_webhook_states, redis_instances)
+    def __init__(self, url: str, *, shards: int, slot_ms: int, slot_keys: int, replicated: bool) -> None:
+        rooms = (redis_journal, redis_retry_queue, redis_chat_aliases, redis_leases, redis_webhook_states, redis_instances, redis_past)
         scripts = tuple(script for room in rooms for script in room.SCRIPTS)
         self._lease = RedisClient(url, name="lease", timeout_s=LEASE_TIMEOUT_S, max_connections=LEASE_CONNECTIONS, scripts=scripts)
         self._data = RedisClient(url, name="data", timeout_s=DATA_TIMEOUT_S, max_connections=DATA_CONNECTIONS, scripts=scripts)
@@ -63,10 +66,13 @@ class RedisStore:
         self.checkpoints = RedisCheckpoints(self._data)
         self.retry_queue = RedisRetryQueue(self._data)
         self.chat_aliases = RedisChatAliases(self._data)
+        self.dead_letters = RedisDeadLetters(self._data, shards=shards)
+        self.past = RedisPast(self._data, shards=shards)
         self.room = RedisRoom(self._data)
         self.webhook_states = RedisWebhookStates(self._data)
         self.snapshots = RedisSnapshots(self._data)
         self.idempotency = RedisIdempotency(self._data)
+        self.directory = RedisDirectory(self._data, self._blocking)
         self.leases = RedisLeases(self._lease)
         self.membership = RedisMembership(self._lease, self._blocking)
 
@@ -124,6 +130,7 @@ async def open_redis_store(
     """
     store = RedisStore(
         url,
+        shards=shards,
         slot_ms=max(1, round(dedupe_window_s * 1000 / (redis_keys.RING_SLOTS - 1))),
         slot_keys=max(1, dedupe_max_keys // shards // redis_keys.RING_SLOTS),
         replicated=replicated is True,

@@ -50,7 +50,7 @@ def _embedded_lines(settings: Settings) -> list[str]:
 
 
 async def _facts(url: str) -> ServerFacts:
-    store = RedisStore(url, slot_ms=1, slot_keys=1, replicated=False)
+    store = RedisStore(url, shards=1, slot_ms=1, slot_keys=1, replicated=False)
     try:
         return await store.facts()
     except StoreUnavailable as exc:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from struct import Struct
 from struct import error as StructError  # noqa: N812 (a class, named like one)
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -113,6 +113,25 @@ def decode(data: bytes) -> Record:
     except (KeyError, TypeError, ValueError, StructError) as exc:
         cause = str(exc) if type(exc) is ValueError else type(exc).__name__
         raise CorruptRecord(f"record of {len(data)} bytes cannot be read ({cause}); written by another version or damaged") from exc
+
+
+class Heading(NamedTuple):
+    """What a list of events shows of each."""
+
+    instance_id: InstanceId
+    type: str
+    subtype: str | None
+    received_at: str
+
+
+def heading(beginning: bytes) -> Heading:
+    """Of a record of which perhaps only the beginning is there: its lengths and its header. Raises `CorruptRecord`."""
+    try:
+        _, header_bytes, _, _ = _PREFIX.unpack_from(beginning)
+        envelope = orjson.loads(beginning[_PREFIX.size : _PREFIX.size + header_bytes])
+        return Heading(envelope["instance_id"], envelope["type"], envelope["subtype"], envelope["received_at"])
+    except (KeyError, TypeError, ValueError, StructError) as exc:
+        raise CorruptRecord(f"the beginning of a record cannot be read ({type(exc).__name__})") from exc
 
 
 def sealed(data: bytes, event_key: EventKey, tenant_id: TenantId = TenantId("-")) -> Record:  # noqa: B008 -- a constant

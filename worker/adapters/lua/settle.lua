@@ -26,6 +26,9 @@ local function settle(a, payload, line)
   end
   if outcome == 'ok' then
     dequeue(keys.deliveries, line, id, delivery)
+    if redis.call('HDEL', keys.dead, id) == 1 then -- it died once, came again long after, and is delivered now
+      redis.call('ZREM', keys.dead_at, id)
+    end
     release_payload(payload, keys.waiting, webhook)
   else
     delivery.n = delivery.n + tonumber(ARGV[a + 5])
