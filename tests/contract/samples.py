@@ -11,8 +11,11 @@ from typing import Protocol, TypeVar
 import anyio
 
 from tests.real_redis import RealRedis
+from worker.api.limits import CallCounts
 from worker.client_registry.port import Granted, Leases, Membership
+from worker.directory.port import Directory
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
+from worker.drain_report import DrainReports
 from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.past import DeadLetters, Past
 from worker.event_integration.retry_queue import Claimed, DueWebhook, Parked, Parking, RetryQueue, Room, Settlement, Want
@@ -60,6 +63,12 @@ class Store(Protocol):
     def snapshots(self) -> Snapshots: ...
     @property
     def idempotency(self) -> Idempotency: ...
+    @property
+    def drain_reports(self) -> DrainReports: ...
+    @property
+    def call_counts(self) -> CallCounts: ...
+    @property
+    def directory(self) -> Directory: ...
     @property
     def leases(self) -> Leases: ...
     @property

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from worker.adapters.memory_call_counts import MemoryCallCounts
 from worker.adapters.memory_chat_aliases import MemoryChatAliases
+from worker.adapters.memory_directory import MemoryDirectory
+from worker.adapters.memory_drain_reports import MemoryDrainReports
 from worker.adapters.memory_faults import StoreFaults
 from worker.adapters.memory_instances import MemoryIdempotency, MemorySnapshots
 from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
@@ -56,6 +59,9 @@ class MemoryStore:
         self.webhook_states = MemoryWebhookStates(self.faults, clock)
         self.snapshots = MemorySnapshots(self.faults, clock)
         self.idempotency = MemoryIdempotency(self.faults, clock)
+        self.directory = MemoryDirectory(self.faults, clock)
+        self.drain_reports = MemoryDrainReports(self.faults)
+        self.call_counts = MemoryCallCounts(self.faults)
         self.leases = MemoryLeases(state, self.faults, clock)
         self.membership = MemoryMembership(self.faults, clock)
 

@@ -10,6 +10,20 @@ RING_SLOTS = 4
 CONFIG = "{wa}:config"
 MEMBERS = "{wa}:members"
 WEBHOOKS = "{wa}:webhooks"
+DRAINS = "{wa}:drains"
+LIMITS = "{wa}:limits"
+"""What stands before the keys of counted calls; the rest of such a key is the library's."""
+DIRECTORY_CHANGES = "{wa}:directory:changes"
+
+
+def directory_rows(kind: str) -> str:
+    return f"{{wa}}:directory:{kind}"
+
+
+def directory_claims(kind: str) -> str:
+    return f"{{wa}}:directory:claims:{kind}"
+
+
 PAUSES = "{wa}:pauses"
 
 

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from worker.adapters import (
     redis_chat_aliases,
+    redis_directory,
     redis_instances,
     redis_journal,
     redis_keys,
@@ -18,9 +19,11 @@ from worker.adapters import (
     redis_retry_queue,
     redis_webhook_states,
 )
+from worker.adapters.redis_call_counts import RedisCallCounts
 from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_directory import RedisDirectory
+from worker.adapters.redis_drain_reports import RedisDrainReports
 from worker.adapters.redis_instances import RedisIdempotency, RedisSnapshots
 from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
 from worker.adapters.redis_leases import RedisLeases, RedisMembership
@@ -55,7 +58,16 @@ class RedisStore:
     """The bundle that the twin `MemoryStore` mirrors. Made by `open_redis_store`; belongs to one event loop."""
 
     def __init__(self, url: str, *, shards: int, slot_ms: int, slot_keys: int, replicated: bool) -> None:
-        rooms = (redis_journal, redis_retry_queue, redis_chat_aliases, redis_leases, redis_webhook_states, redis_instances, redis_past)
+        rooms = (
+            redis_journal,
+            redis_retry_queue,
+            redis_chat_aliases,
+            redis_leases,
+            redis_webhook_states,
+            redis_directory,
+            redis_instances,
+            redis_past,
+        )
         scripts = tuple(script for room in rooms for script in room.SCRIPTS)
         self._lease = RedisClient(url, name="lease", timeout_s=LEASE_TIMEOUT_S, max_connections=LEASE_CONNECTIONS, scripts=scripts)
         self._data = RedisClient(url, name="data", timeout_s=DATA_TIMEOUT_S, max_connections=DATA_CONNECTIONS, scripts=scripts)
@@ -73,6 +85,8 @@ class RedisStore:
         self.snapshots = RedisSnapshots(self._data)
         self.idempotency = RedisIdempotency(self._data)
         self.directory = RedisDirectory(self._data, self._blocking)
+        self.drain_reports = RedisDrainReports(self._data)
+        self.call_counts = RedisCallCounts(url)
         self.leases = RedisLeases(self._lease)
         self.membership = RedisMembership(self._lease, self._blocking)
 
@@ -102,7 +116,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Idempotent; at most a second per client."""
-        for client in (self._blocking, self._data, self._lease):
+        for client in (self.call_counts, self._blocking, self._data, self._lease):
             await client.close()
 
     async def _configured(self, name: str) -> str | None:
