@@ -7,14 +7,37 @@ pending_at_signal + appended = completed + parked + dead + in_journal        (ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import OwnerId, Position, Shard
 from worker.journal.completion import Tally
 from worker.lifecycle import ExitCode
+
+KEPT_REPORTS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptReport:
+    """A report as it is kept: when (RFC 3339) which life of a worker wrote it."""
+
+    at: str
+    owner: str
+    report: Mapping[str, Any]
+
+
+class DrainReports(Protocol):
+    """The last 50 of all workers, for `GET /api/drains`. Both raise `StoreUnavailable`, `save` also `StoreFull`."""
+
+    async def save(self, kept: KeptReport) -> None:
+        """Keeps one more; the oldest gives way."""
+        ...
+
+    async def latest(self) -> Sequence[KeptReport]:
+        """Newest first."""
+        ...
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from worker.client_registry.tenure import Tenure
 from worker.domain.catalog import Catalog
 from worker.domain.errors import StaleToken
 from worker.domain.ids import Position, Shard, WebhookId
+from worker.drain_report import DrainReports
 from worker.event_buffer.deliveries import Delivery
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
@@ -78,6 +79,8 @@ class Store(Protocol):
     def room(self) -> Room: ...
     @property
     def webhook_states(self) -> WebhookStates: ...
+    @property
+    def drain_reports(self) -> DrainReports: ...
     @property
     def leases(self) -> Leases: ...
     @property
