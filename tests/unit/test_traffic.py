@@ -7,8 +7,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from worker.commands.line import simulate_command
-from worker.commands.traffic import GATEWAYS, Sender, Traffic
 from worker.domain.event import EventType
+from worker.fake_gateway.traffic import GATEWAYS, Sender, Traffic
 from worker.gateways import GATEWAYS as KNOWN
 from worker.gateways import port
 

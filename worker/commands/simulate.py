@@ -21,9 +21,9 @@ from rich.table import Table
 
 from worker.adapters.clock import utc_now
 from worker.adapters.http_push import HttpPush, pushing
-from worker.commands.traffic import Push, Sender, Traffic
 from worker.domain.catalog import Catalog, Instance
 from worker.domain.errors import ConfigurationError, DependencyUnreachable
+from worker.fake_gateway.traffic import Push, Sender, Traffic
 
 MAX_IN_FLIGHT = 256
 REACH_S = 5.0
