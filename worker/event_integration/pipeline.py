@@ -108,8 +108,9 @@ class Pipeline:
         self._hungry: deque[Lane] = deque()
         self._finishing: Lane | None = None
         """Whose attempt is being settled: it is served after that, whoever steps up in it."""
-        self._standing = parts.standing
+        self.standing = parts.standing
         self.disabled = parts.standing.disabled
+        self.paused = parts.standing.paused
         self.cutoff_s: float | None = None
         """While draining: no attempt runs beyond this instant."""
         self.accepts_suspects = True
@@ -170,6 +171,8 @@ class Pipeline:
             self._settling.dead(delivery, DeadReason.WEBHOOK_DELETED, error="the webhook is not declared any more", attempted=False)
         elif webhook.id in self.disabled:
             self._settling.dead(delivery, DeadReason.WEBHOOK_DISABLED, error=self.disabled[webhook.id].why, attempted=False)
+        elif webhook.id in self.paused:
+            self._settling.hand_back(delivery, 0.0)
         else:
             admission = self._bulkheads.admit(webhook, now_s, retry=True, firsts_wait=self._buffer.waiting > 0)
             if admission.verdict is Verdict.START and not self.is_closing:
@@ -204,6 +207,9 @@ class Pipeline:
                 why = "the webhook is not declared any more" if webhook is None else self.disabled[webhook.id].why
                 reason = DeadReason.WEBHOOK_DELETED if webhook is None else DeadReason.WEBHOOK_DISABLED
                 self._bury_with_line(self._buffer.take(lane), reason, why)
+                continue
+            if webhook.id in self.paused:
+                self._settling.park(self._buffer.take(lane))
                 continue
             admission = self._bulkheads.admit(webhook, now_s, retry=False, firsts_wait=False)
             if admission.verdict is Verdict.START and (self.accepts_suspects or not self._bulkheads.is_suspect(webhook.id)):
@@ -244,9 +250,10 @@ class Pipeline:
             self._serve(lane, now_s)
 
     def serve_all(self) -> None:
-        """Every lane once: after a tenure was resumed, or when draining changes the rules."""
+        """Every lane once: after a tenure was resumed, or when draining, a pause or a disable changes the rules."""
         now_s = self._clocks.monotonic_s()
         for lane in list(self._buffer.lanes()):
+            lane.asked_again_s = 0.0
             self._serve(lane, now_s)
 
     def _start(self, delivery: Delivery, lane: Lane, webhook: Webhook, now_s: float) -> None:
@@ -292,7 +299,7 @@ class Pipeline:
         if isinstance(result, Failure) and result.cause is Cause.FORBIDDEN:
             freed_as = SlotResult.CANCELLED  # never called: did its circuit open, its dead letters would trickle out for days
         lane = self._free(attempt, freed_as, now_s)
-        self._standing.attempted(delivery.webhook_id, result, outcome)
+        self.standing.attempted(delivery.webhook_id, result, outcome)
         if is_ok:
             self._buffer.note_completed(lane, now_s)
         error = "" if is_ok else describe(result)
@@ -312,10 +319,11 @@ class Pipeline:
             return DELIVERED
         if isinstance(result, Failure) and result.cause is Cause.INTERNAL and result.stage is Stage.QUEUE:
             return Dead(DeadReason.INTERNAL_ERROR)  # ours, before the transport had it; a network attempt is never poison
+        age_s = attempt.delivery.parked_for_s + now_s - attempt.delivery.event.read_at_s
         return decide(
             result,
             attempts_made=attempt.delivery.attempts + 1,
-            age_s=attempt.delivery.parked_for_s + now_s - attempt.delivery.event.read_at_s,
+            age_s=age_s - self.standing.time_paused_s(attempt.webhook.id, age_s),
             policy=self._policy,
             unit_random=self._clocks.unit_random(),
             wall_now_s=self._clocks.wall_s(),

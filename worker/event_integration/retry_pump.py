@@ -2,7 +2,8 @@
 
 Looks at a shard when something in it may be due: at once after a claim that found work, at the next due time, at least
 every 2 s. What a bulkhead or an open circuit would not let start is not claimed, so nothing circles. After an outage a
-webhook's backlog is released at up to twice its usual rate (routed per second over the last hour, at least 50/s).
+webhook's backlog is released at up to twice its usual rate (routed per second over the last hour, at least 50/s). What is paused is held
+back in the store before anything is claimed (`holding.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import Shard, WebhookId
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.bulkheads import Bulkheads
+from worker.event_integration.holding import Holding
 from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.release import ReleaseRates
 from worker.event_integration.retry_queue import DueWebhook, RetryQueue, Want
@@ -53,6 +55,7 @@ class RetryPump:
         self._tenures = tenures
         self._clock = clock
         self._rates = rates
+        self._holding = Holding(retry_queue, pipeline.standing, self._catalog.webhooks)
         self._look_at_s: dict[Shard, float] = {}
         self._noted = anyio.Event()
         self._turn = 0
@@ -79,6 +82,11 @@ class RetryPump:
             self._look_at_s[tenure.shard] = at_s
             self._noted.set()
 
+    def look_everywhere(self) -> None:
+        """Who may be claimed has changed: every shard is looked at now."""
+        self._look_at_s.clear()
+        self._noted.set()
+
     def forget(self, shard: Shard) -> None:
         """A new tenure looks at once."""
         self._look_at_s.pop(shard, None)
@@ -90,6 +98,7 @@ class RetryPump:
         while True:
             await self._until_due()
             now_s = self._clock()
+            self._holding.look()
             for tenure in self._in_turn():
                 if (
                     self.is_stopped
@@ -129,6 +138,7 @@ class RetryPump:
         That is set before the question goes out: what is parked meanwhile brings it forward (`note`), and must not be overwritten.
         """
         self._look_at_s[tenure.shard] = now_s + LOOK_AT_LEAST_EVERY_S
+        await self._holding.keep(tenure)
         due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
         self._depth[tenure.shard] = sum(row.depth for row in due)
         self._due_at_s[tenure.shard] = now_s + min((row.due_in_s for row in due), default=float("inf"))

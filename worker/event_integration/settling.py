@@ -24,7 +24,7 @@ import anyio
 from worker.client_registry.tenure import Tenure, TenureState
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
-from worker.domain.ids import Position, Shard, TenantId, Token
+from worker.domain.ids import Position, Shard, TenantId, Token, WebhookId
 from worker.event_buffer.deliveries import TRUST_NOTHING, Chat, Delivery
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.retry_queue import DeadReason, Parked, Parking, RetryQueue, Settled, Settlement
@@ -47,7 +47,7 @@ class Hooks:
     """Whom to tell. `stale`: a guarded write was refused; `parked`: something is due in so many seconds; `dead`: a new dead letter."""
 
     stale: Callable[[Tenure], None]
-    parked: Callable[[Tenure, float], None]
+    parked: Callable[[Tenure, WebhookId, float], None]
     dead: Callable[[Delivery, DeadReason], None]
 
 
@@ -271,7 +271,7 @@ class Settling:
         if failure is None:
             self.parked_count += parking.dead is None
             tenure.completion.relieve(delivery.event.position, delivery.webhook_id, dead=parking.dead is not None)
-            self._hooks.parked(tenure, parking.due_in_s)
+            self._hooks.parked(tenure, delivery.webhook_id, parking.due_in_s)
         elif isinstance(failure, StaleToken):
             self._hooks.stale(tenure)
         self._buffer.let_go(delivery)
@@ -353,7 +353,7 @@ class Settling:
             if delivery.chat is not None and future.result().is_settled and settlement.retry_in_s is None:
                 delivery.chat.settled(delivery, future.result().chat_left, item.chat_asked)
             if settlement.retry_in_s is not None or (delivery.chat is not None and delivery.chat.parked):
-                self._hooks.parked(delivery.event.tenure, settlement.retry_in_s or 0.0)
+                self._hooks.parked(delivery.event.tenure, delivery.webhook_id, settlement.retry_in_s or 0.0)
         self._buffer.let_go(delivery)
         if failure is not None:
             raise failure

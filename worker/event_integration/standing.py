@@ -1,16 +1,18 @@
-"""How webhooks stand: which are disabled, for all workers, and which have been failing for too long. Owns `disabled`.
+"""How webhooks stand: which are disabled or paused, for all workers, and which have been failing for too long. Owns `disabled`, `paused`.
 
 ```
             first failure                 DISABLE_AFTER_S without a 2xx, and it fails again
  answering ───────────────▶ failing ─────────────────────────────────────────────────────────▶ disabled (unanswered)
      ▲                        │ 2xx                                                                  │
-     └────────────────────────┘ ◀──────────────── state removed by an operator ─────────────────────┤
+     └────────────────────────┘ ◀──────────────── enabled by its owner ─────────────────────────────┤
      │                                                                                               │
      └───────── 410 ───────────────────────────────────────────────────────────────▶ disabled (gone) ┘
 ```
 
+A webhook of any of these kinds may be paused beside that. Who is disabled gets nothing, paused or not.
+
 What came back is noted in memory (`attempted`, hot path) and written once a second, only where it changes the table: a failing
-endpoint that keeps failing costs no write. The same second's read brings what other workers disabled and operators enabled.
+endpoint that keeps failing costs no write. The same second's read brings what other workers disabled, enabled, paused and resumed.
 
 Two workers that disagree within the same second may leave a webhook marked as failing that has just answered. It is disabled only by a
 fresh failure, so that it takes `DISABLE_AFTER_S` without any other delivery to be wrong about it.
@@ -28,7 +30,7 @@ from worker.domain.ids import WebhookId
 from worker.event_integration.ailing import Ailing
 from worker.event_integration.outcome import Dead, Delivered, Outcome
 from worker.event_integration.transport import Answer, Cause, Failure, Stage
-from worker.event_integration.webhook_states import DisabledReason, WebhookState, WebhookStates
+from worker.event_integration.webhook_states import DisabledReason, Pause, WebhookState, WebhookStates
 
 log = structlog.get_logger("worker.webhooks")
 
@@ -45,8 +47,16 @@ class Standing:
         self._disable_after_s = disable_after_s
         self.disabled: dict[WebhookId, DisabledReason] = {}
         """Routed to no more; what waits for them becomes dead letters. Changed in place, by this object only."""
+        self.paused: set[WebhookId] = set()
+        """What is routed to them is held back in the store. Changed in place, by this object only."""
+        self.is_known = False
+        """Whether the table has been read since the start."""
         self.changed: Callable[[], None] = lambda: None
-        """Called when a webhook was disabled or enabled elsewhere."""
+        """Called when a webhook was disabled, enabled, paused or resumed, by whomever."""
+        self._pauses: dict[WebhookId, tuple[Pause, ...]] = {}
+        self._read_at_s = 0.0
+        """When those were so and so many seconds ago."""
+        self._turning = anyio.Lock()
         self._answered: set[WebhookId] = set()
         self._failed: dict[WebhookId, Answer | Failure] = {}
         self._forbidden: dict[WebhookId, Failure] = {}
@@ -56,7 +66,7 @@ class Standing:
         self._ailing = Ailing()
 
     def __repr__(self) -> str:
-        return f"<Standing {len(self.disabled)} disabled, {len(self._failed)} failed lately>"
+        return f"<Standing {len(self.disabled)} disabled, {len(self.paused)} paused, {len(self._failed)} failed lately>"
 
     def attempted(self, webhook_id: WebhookId, result: Answer | Failure, outcome: Outcome) -> None:
         """An attempt has its outcome. Faults of ours and forbidden destinations say nothing about the endpoint."""
@@ -71,12 +81,24 @@ class Standing:
         elif result.cause is Cause.FORBIDDEN:
             self._forbidden[webhook_id] = result
 
+    def time_paused_s(self, webhook_id: WebhookId, within_s: float) -> float:
+        """How much of the last `within_s` the webhook was paused."""
+        pauses = self._pauses.get(webhook_id)
+        if pauses is None:
+            return 0.0
+        since_s = anyio.current_time() - self._read_at_s
+        lasts = webhook_id in self.paused
+        spans = [(from_s + since_s, to_s + since_s) for from_s, to_s in pauses]
+        if lasts:
+            spans[-1] = (spans[-1][0], 0.0)
+        return sum(max(0.0, min(within_s, from_s) - to_s) for from_s, to_s in spans)
+
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """A turn each second, until cancelled. Started after the first, so that a restart does not call whom 410 has ended."""
         while True:
             self._tell()
             try:
-                await self._turn()
+                await self.look()
                 self._is_away = False
             except AWAY as exc:
                 if not self._is_away:
@@ -91,8 +113,14 @@ class Standing:
         forbidden, self._forbidden = self._forbidden, {}
         self._ailing.tell(failed=self._failed, forbidden=forbidden, answered=self._answered, now_s=anyio.current_time())
 
+    async def look(self) -> None:
+        """A turn now: for whoever has just changed the table, so that this worker knows it at once. Raises `StoreUnavailable`."""
+        async with self._turning:
+            await self._turn()
+
     async def _turn(self) -> None:
-        """Reads the table, writes what is news to it, and takes over who is disabled."""
+        """Reads the table, writes what is news to it, and takes over who is disabled and who is paused."""
+        asked_at_s = anyio.current_time()
         states = await self._states.all_states()
         answered, self._answered = self._answered, set()
         failed, self._failed = self._failed, {}
@@ -104,7 +132,11 @@ class Standing:
             self._answered |= answered
             raise
         known = {webhook_id: state.disabled for webhook_id, state in states.items() if state.disabled is not None}
-        self._adopt(known | written | dict.fromkeys(self._gone, DisabledReason.GONE))
+        self._pauses, self._read_at_s = {w: state.pauses for w, state in states.items() if state.pauses}, asked_at_s
+        self.is_known = True
+        is_news = self._adopt_paused({w for w, state in states.items() if state.is_paused})
+        if self._adopt(known | written | dict.fromkeys(self._gone, DisabledReason.GONE)) or is_news:
+            self.changed()
 
     async def _write(
         self, states: Mapping[WebhookId, WebhookState], answered: set[WebhookId], failed: set[WebhookId]
@@ -129,16 +161,27 @@ class Standing:
     def _has_failed_too_long(self, state: WebhookState) -> bool:
         return state.is_failing and 0 < self._disable_after_s <= state.for_s
 
-    def _adopt(self, disabled: Mapping[WebhookId, DisabledReason]) -> None:
+    def _adopt_paused(self, paused: set[WebhookId]) -> bool:
+        """Whether that is news."""
+        for webhook_id in sorted(paused - self.paused):
+            log.info("webhook_paused", webhook=webhook_id, cause="asked for", next_step="its events wait until it is resumed")
+        for webhook_id in sorted(self.paused - paused):
+            log.info("webhook_resumed", webhook=webhook_id, cause="asked for", next_step="none; what waited for it follows")
+        is_news = paused != self.paused
+        self.paused.clear()
+        self.paused.update(paused)
+        return is_news
+
+    def _adopt(self, disabled: Mapping[WebhookId, DisabledReason]) -> bool:
+        """Whether that is news."""
         news = disabled.keys() ^ self.disabled.keys()
         for webhook_id in sorted(news):
             if webhook_id in disabled:
                 self._take_in(webhook_id, disabled[webhook_id])
             else:
                 del self.disabled[webhook_id]
-                log.warning("webhook_enabled", webhook=webhook_id, cause="its state was removed from the store")
-        if news:
-            self.changed()
+                log.warning("webhook_enabled", webhook=webhook_id, cause="asked for")
+        return bool(news)
 
     def _take_in(self, webhook_id: WebhookId, reason: DisabledReason) -> None:
         if webhook_id not in self.disabled:
@@ -147,5 +190,5 @@ class Standing:
                 "webhook_disabled",
                 webhook=webhook_id,
                 cause=reason.why,
-                next_step="what waits for it becomes dead letters; once the endpoint is right, remove its state (docs/architecture.md)",
+                next_step="what waits for it becomes dead letters; once the endpoint is right, enable it (PATCH /api/webhooks/{id})",
             )
