@@ -34,6 +34,8 @@ class Instance:
     """False from the row's writing until the broker has confirmed the instance: half-made, and repaired or repeated."""
     created_at: str | None = None
     """RFC 3339, for people."""
+    mark: str | None = None
+    """Random, of the call that wrote the row: by it a repeated call knows its own row from somebody else's of the same id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +111,13 @@ class Catalog:
             instance = self.instances.get(instance_id)
             if instance is None:
                 return ()
-            mine = self._webhooks_of_tenant.get(instance.tenant_id, {}).values()
-            found = self._by_instance[instance_id] = tuple(w for w in mine if not w.instance_ids or instance_id in w.instance_ids)
+            found = self._by_instance[instance_id] = self.webhooks_for(instance.tenant_id, instance_id)
         return found
+
+    def webhooks_for(self, tenant_id: TenantId, instance_id: InstanceId) -> tuple[Webhook, ...]:
+        """The tenant's webhooks that let this instance through, also where nobody knows it (yet, or any more): each is looked at."""
+        mine = self._webhooks_of_tenant.get(tenant_id, {}).values()
+        return tuple(w for w in mine if not w.instance_ids or instance_id in w.instance_ids)
 
     def tenant_of_key(self, key_sha256: str) -> Tenant | None:
         """Whose API key has this hash. What is looked up is a hash, so the time it takes tells nothing about a key."""
