@@ -129,6 +129,10 @@ class Reply:
 Handler = Callable[[Call], Awaitable[Reply]]
 
 
+def uncounted(_call: Call) -> None:
+    """The `kind` of whatever has no limit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One method of one path. `path` holds its parameters in braces, as in OpenAPI: `/api/webhooks/{webhookId}`."""
@@ -150,7 +154,7 @@ class Endpoint:
     audience: Audience = Audience.TENANT
     is_idempotent_by_key: bool = False
     """Takes an `Idempotency-Key`."""
-    kind: Callable[[Call], CallKind | None] = lambda _call: None
+    kind: Callable[[Call], CallKind | None] = uncounted
     """What this call is counted as; None: it is not."""
     path_patterns: Mapping[str, str] = field(default_factory=dict)
     """Of path parameters that are no names (`NAME_PATTERN`); what does not match is a 404."""
