@@ -26,6 +26,7 @@ from worker.drain_report import DrainReports
 from worker.event_buffer.deliveries import Delivery
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
+from worker.event_integration.attempts_log import AttemptsLog, AttemptsRecorder
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.careful import CarefulReading
 from worker.event_integration.chat_aliases import ChatAliases
@@ -79,6 +80,8 @@ class Store(Protocol):
     def room(self) -> Room: ...
     @property
     def webhook_states(self) -> WebhookStates: ...
+    @property
+    def attempts_log(self) -> AttemptsLog: ...
     @property
     def drain_reports(self) -> DrainReports: ...
     @property
@@ -145,6 +148,8 @@ class Engine:
         self.under_way = UnderWay()
         self.chats = ChatOrder(store.retry_queue, store.chat_aliases, catalog, shards=settings.shards)
         rates = ReleaseRates(clock())
+        wall_offset_s = world.clocks.wall_s() - clock()
+        self.attempts = AttemptsRecorder(store.attempts_log, wall_offset_s)
         self.standing = Standing(store.webhook_states, disable_after_s=settings.disable_after_s)
         self.pipeline = Pipeline(
             Parts(
@@ -157,7 +162,7 @@ class Engine:
                 settling=self.settling,
                 policy=settings.retry,
                 clocks=world.clocks,
-                observer=Observer(self.metrics, world.clocks.wall_s() - clock()),
+                observer=Observer(self.metrics, self.attempts, wall_offset_s),
                 standing=self.standing,
             )
         )
@@ -206,7 +211,7 @@ class Engine:
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """All loops, until cancelled. Started once the door knows how much room there is."""
         async with anyio.create_task_group() as loops:
-            for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run):
+            for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run, self.attempts.run):
                 loops.start_soon(loop)
             await loops.start(self.door.run)
             await loops.start(self.standing.run)

@@ -101,6 +101,7 @@ class Seat:
         self.past: Any = Line(store.past, faults)
         self.room: Any = Line(store.room, faults)
         self.webhook_states: Any = Line(store.webhook_states, faults)
+        self.attempts_log: Any = Line(store.attempts_log, faults)
         self.leases: Any = Line(store.leases, faults)
         self.membership: Any = Line(store.membership, faults)
 

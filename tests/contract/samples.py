@@ -16,6 +16,7 @@ from worker.client_registry.port import Granted, Leases, Membership
 from worker.directory.port import Directory
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
 from worker.drain_report import DrainReports
+from worker.event_integration.attempts_log import AttemptsLog
 from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.past import DeadLetters, Past
 from worker.event_integration.retry_queue import Claimed, DueWebhook, Parked, Parking, RetryQueue, Room, Settlement, Want
@@ -59,6 +60,8 @@ class Store(Protocol):
     def room(self) -> Room: ...
     @property
     def webhook_states(self) -> WebhookStates: ...
+    @property
+    def attempts_log(self) -> AttemptsLog: ...
     @property
     def snapshots(self) -> Snapshots: ...
     @property

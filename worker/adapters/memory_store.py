@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from worker.adapters.memory_attempts_log import MemoryAttemptsLog
 from worker.adapters.memory_call_counts import MemoryCallCounts
 from worker.adapters.memory_chat_aliases import MemoryChatAliases
 from worker.adapters.memory_directory import MemoryDirectory
@@ -57,6 +58,7 @@ class MemoryStore:
         self.past = MemoryPast(state, self.faults, clock)
         self.room = MemoryRoom(state, self.faults, clock, limit)
         self.webhook_states = MemoryWebhookStates(self.faults, clock)
+        self.attempts_log = MemoryAttemptsLog(self.faults)
         self.snapshots = MemorySnapshots(self.faults, clock)
         self.idempotency = MemoryIdempotency(self.faults, clock)
         self.directory = MemoryDirectory(self.faults, clock)

@@ -10,6 +10,7 @@ RING_SLOTS = 4
 CONFIG = "{wa}:config"
 MEMBERS = "{wa}:members"
 WEBHOOKS = "{wa}:webhooks"
+PAUSES = "{wa}:pauses"
 DRAINS = "{wa}:drains"
 LIMITS = "{wa}:limits"
 """What stands before the keys of counted calls; the rest of such a key is the library's."""
@@ -24,15 +25,16 @@ def directory_claims(kind: str) -> str:
     return f"{{wa}}:directory:claims:{kind}"
 
 
-PAUSES = "{wa}:pauses"
-
-
 def member(owner: OwnerId) -> str:
     return f"{{wa}}:member:{owner}"
 
 
 def wake(owner: OwnerId) -> str:
     return f"{{wa}}:wake:{owner}"
+
+
+def attempts(webhook_id: WebhookId) -> str:
+    return f"{{wa}}:attempts:{webhook_id}"
 
 
 def snapshot(tenant_id: TenantId) -> str:

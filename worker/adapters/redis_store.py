@@ -19,6 +19,7 @@ from worker.adapters import (
     redis_retry_queue,
     redis_webhook_states,
 )
+from worker.adapters.redis_attempts_log import RedisAttemptsLog
 from worker.adapters.redis_call_counts import RedisCallCounts
 from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
@@ -82,6 +83,7 @@ class RedisStore:
         self.past = RedisPast(self._data, shards=shards)
         self.room = RedisRoom(self._data)
         self.webhook_states = RedisWebhookStates(self._data)
+        self.attempts_log = RedisAttemptsLog(self._data)
         self.snapshots = RedisSnapshots(self._data)
         self.idempotency = RedisIdempotency(self._data)
         self.directory = RedisDirectory(self._data, self._blocking)

@@ -1,4 +1,4 @@
-"""What the pipeline tells about itself, as metrics. Knows the instruments, decides nothing, never awaits."""
+"""What the pipeline tells about itself, as metrics and in the attempts log. Decides nothing, never awaits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from worker.domain.ids import WebhookId
 from worker.domain.record import Record
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import Attempt, UnderWay
+from worker.event_integration.attempts_log import AttemptsRecorder
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.circuit import CircuitState
 from worker.event_integration.outcome import Dead, Delivered, Outcome, RetryAt
@@ -36,9 +37,10 @@ class _Cells:
 class Observer:
     """One per pipeline; called from the hot path, so a few dictionary look-ups each."""
 
-    def __init__(self, metrics: Metrics, monotonic_offset_s: float) -> None:
+    def __init__(self, metrics: Metrics, attempts: AttemptsRecorder, monotonic_offset_s: float) -> None:
         """`monotonic_offset_s`: wall clock minus monotonic clock at start, to age events by their `received_at`."""
         self._metrics = metrics
+        self._attempts = attempts
         self._offset_s = monotonic_offset_s
         self._cells: dict[tuple[WebhookId, EventType, str], _Cells] = {}
 
@@ -48,6 +50,7 @@ class Observer:
 
     def attempted(self, attempt: Attempt, result: Answer | Failure, outcome: Outcome, now_s: float) -> None:
         """One attempt has its outcome."""
+        self._attempts.note(attempt, result, outcome, now_s)
         webhook, event = attempt.webhook, attempt.delivery.event
         word = _WORDS[type(outcome)]
         kind = (webhook.id, event.record.type, word)
