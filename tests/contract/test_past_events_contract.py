@@ -79,7 +79,7 @@ async def test_an_event_that_is_never_remembered_is_found_while_it_waits(store: 
     await park(store, token, parking(Position(1), key="fresh"), parking(Position(1), key="fresh", hook=OTHER_HOOK))
     found = await store.past.find(EventKey("fresh"))
     assert found is not None
-    assert (found.position, found.tenant_id, found.users) == (None, TENANT, {HOOK, OTHER_HOOK})
+    assert (found.position, found.tenant_id, found.users) == (None, TENANT, frozenset((HOOK, OTHER_HOOK)))
     assert found.record == b"record fresh"
 
 
