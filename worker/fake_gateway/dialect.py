@@ -18,12 +18,11 @@ PNG = bytes.fromhex(
 
 
 class Known(NamedTuple):
-    """What a dialect is made with. `push_url` and `push_secret`: of the whole gateway, where it has no instance's own."""
+    """What a dialect is made with. `is_older`: as the versions before it, where they differ."""
 
     instances: Instances
     api_key: str
-    push_url: str | None = None
-    push_secret: str | None = None
+    is_older: bool = False
 
 
 class Route(NamedTuple):

@@ -71,10 +71,14 @@ class Instances(dict[str, FakeInstance]):
         self._made = 0
 
     def make(self, name: str) -> FakeInstance:
-        """The caller has looked whether there is one."""
+        """A second one of the same name, where a gateway allows that, stands under `name#number`."""
         self._made += 1
-        made = self[name] = FakeInstance(number=self._made, name=name)
+        made = FakeInstance(number=self._made, name=name)
+        self[name if name not in self else f"{name}#{self._made}"] = made
         return made
+
+    def remove(self, instance: FakeInstance) -> None:
+        del self[next(key for key, found in self.items() if found is instance)]
 
     def numbered(self, number: str) -> FakeInstance | None:
         return next((instance for instance in self.values() if str(instance.number) == number), None)

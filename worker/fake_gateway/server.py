@@ -20,11 +20,14 @@ from pydantic import ValidationError
 
 from worker.adapters.clock import utc_now
 from worker.adapters.http_push import HttpPush, pushing
+from worker.fake_gateway.baileys import Baileys
 from worker.fake_gateway.dialect import Dialect, Known, asked, said
+from worker.fake_gateway.evolution import Evolution
 from worker.fake_gateway.instances import Instances, State
 from worker.fake_gateway.traffic import Sender, Traffic
 from worker.fake_gateway.troubles import Handler, Kind, Trouble, Troubles
 from worker.fake_gateway.waha import Waha
+from worker.fake_gateway.wuzapi import Wuzapi
 
 HOST = "127.0.0.1"
 API_KEY = "fake-gateway-key"
@@ -32,7 +35,7 @@ SHUTDOWN_S = 0.5
 MAX_LOG = 10_000
 MAX_PUSHES = 100_000
 _CONTROL = "/_fake/"
-_DIALECTS: Mapping[str, Callable[[Known], Dialect]] = {"waha": Waha}
+_DIALECTS: Mapping[str, Callable[[Known], Dialect]] = {"baileys": Baileys, "evolution": Evolution, "waha": Waha, "wuzapi": Wuzapi}
 GATEWAYS = tuple(_DIALECTS)
 
 
@@ -45,6 +48,8 @@ class Plan:
     port: int = 0
     push_url: str | None = field(default=None, repr=False)
     push_secret: str | None = field(default=None, repr=False)
+    is_older: bool = False
+    """As the versions of 2024 and 2025, where newer ones differ."""
     seed: int = 1
 
 
@@ -65,7 +70,7 @@ class FakeGateway:
         """How often each `METHOD /path` was asked, refusals among them."""
         self.log: deque[Request] = deque(maxlen=MAX_LOG)
         self.url = ""
-        self._dialect = _DIALECTS[plan.gateway](Known(self.instances, plan.api_key, plan.push_url, plan.push_secret))
+        self._dialect = _DIALECTS[plan.gateway](Known(self.instances, plan.api_key, plan.is_older))
         self._troubles = Troubles(self._dialect.error)
         self._push = push
         self._traffic = Traffic(plan.gateway, plan.seed)

@@ -65,6 +65,8 @@ class Waha:
         return said({"message": "Unauthorized", "statusCode": 401}, 401)
 
     async def _health(self, _request: web.Request) -> web.Response:
+        if self._known.is_older:
+            return _refused(422, "The feature is available only in Plus version. Check this out: https://waha.devlike.pro/")
         detail = {"mediaFiles.space": {"status": "up"}, "sessionsFiles.space": {"status": "up"}}
         return said({"status": "ok", "info": detail, "error": {}, "details": detail})
 

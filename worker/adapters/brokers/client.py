@@ -22,7 +22,7 @@ from worker.adapters.clock import utc_now
 from worker.adapters.http_failures import explain
 from worker.domain.deadline import Deadline
 from worker.event_integration.transport import Cause
-from worker.instances.broker import BrokerCause, BrokerConfig, BrokerFailure, NoSuchInstance
+from worker.instances.broker import BrokerCause, BrokerConfig, BrokerFailure, NoSuchInstance, NotConnected
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_CONNECTIONS = 32
@@ -221,6 +221,9 @@ class RestBroker:
 
     def _nobody(self, name: str) -> NoSuchInstance:
         return NoSuchInstance(f"{self._client.broker} has no instance {name}; create it, or ask for the list again")
+
+    def _not_connected(self, name: str) -> NotConnected:
+        return NotConnected(f"{name} of {self._client.broker} is not connected to WhatsApp; scan its code, or wait until it is")
 
 
 def segment(name: str) -> str:

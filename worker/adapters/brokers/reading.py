@@ -8,7 +8,7 @@ from base64 import b64decode
 from typing import Any
 
 _DATA_URL = "data:image/png;base64,"
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_PHONE_DIGITS = 15
 """E.164."""
 
@@ -32,4 +32,10 @@ def png_of(text: Any) -> bytes | None:  # noqa: ANN401 - foreign JSON
         png = b64decode(text[len(_DATA_URL) :], validate=True)
     except binascii.Error:
         return None
-    return png if png.startswith(_PNG) else None
+    return png if png.startswith(PNG) else None
+
+
+def contact(contact_id: str, phone_server: str) -> str:
+    """A contact's id as a gateway writes it: a telephone number at `phone_server`, anything else (LID, group) as it is."""
+    phone = phone_of(contact_id)
+    return contact_id if phone is None else f"{phone}@{phone_server}"

@@ -20,7 +20,6 @@ from worker.instances.broker import (
     BrokerConfig,
     BrokerInstance,
     InstanceStatus,
-    NotConnected,
     Push,
     QrCode,
 )
@@ -102,10 +101,12 @@ class WahaBroker(RestBroker):
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
         asked = {"contactId": contact_id, "session": name}
-        answer = await self._client.call(timeout_s).get("/api/contacts/profile-picture", asked)
-        self._expect_known(answer, name)
-        if answer.status == _UNPROCESSABLE:
-            raise NotConnected(f"session {name} of {self._client.broker} is not working; scan its QR code, or wait until it has connected")
+        call = self._client.call(timeout_s)
+        answer = await call.get("/api/contacts/profile-picture", asked)
+        if _says_unknown(answer):
+            await self._session(call, name)  # of one that is stopped it says the same
+        if answer.status in {_NOT_FOUND, _UNPROCESSABLE}:
+            raise self._not_connected(name)
         return text_at(answer.mapping(), "profilePictureURL")
 
     async def _session(self, call: Call, name: str) -> Answer:
