@@ -24,6 +24,8 @@ SHUTDOWN_PHASE = Label("phase", closed=("prepare", "quiesce", "drain", "spill", 
 LOST = Label("reason", closed=("expired", "stale", "stalled", "redis"))
 ROTATION = Label("reason", closed=("deployment", "replacement", "scale_in", "local", "unknown"))
 DEAD_REASON = Label("reason", limit=32)
+INSTANCES_STAGE = Label("stage", closed=("refresh", "list", "create"))
+INSTANCES_OUTCOME = Label("outcome", closed=("ok", "stale", "failed"))
 EVENT_TYPE = Label(
     "event_type",
     closed=("message", "receipt", "presence", "connection", "qr", "call", "group", "contact", "history", "system", "unknown"),
@@ -55,6 +57,7 @@ class Metrics:
         self._journal()
         self._delivery()
         self._webhooks()
+        self._instances()
         self._ownership()
 
     def __iter__(self) -> Iterator[Instrument]:
@@ -125,6 +128,15 @@ class Metrics:
             (TENANT, WEBHOOK),
             unit="seconds",
         )
+
+    def _instances(self) -> None:
+        self.instances_operation_duration = Histogram(
+            "instances.operation.duration",
+            "One call of the instances API, or one refresh of a tenant's snapshot; stale: answered from an earlier one.",
+            (TENANT, INSTANCES_STAGE, INSTANCES_OUTCOME),
+            DURATION_BUCKETS_S,
+        )
+        self.broker_health = Gauge("broker.health", "1: the gateway's brokers answer; 0: a circuit of theirs is open.", (GATEWAY,))
 
     def _ownership(self) -> None:
         self.client_registry_shards_held = Gauge("client_registry.shards_held", "Shards this worker owns.", fold=Fold.SUM)

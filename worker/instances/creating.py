@@ -67,6 +67,7 @@ class Plan:
     mark: str
     created_at: str
     ingest_secret: str | None = field(default=None, repr=False)
+    verify_token: str | None = field(default=None, repr=False)
     spare: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def written(self) -> bytes:
@@ -112,6 +113,7 @@ class Creating:
             mark=self._chance.text(16),
             created_at=self._chance.now(),
             ingest_secret=order.ingest_secret or (self._chance.text(40) if is_told else None),
+            verify_token=self._chance.text(32) if order.gateway == "cloud-api" else None,
             spare=spare,
         )
 
@@ -174,6 +176,7 @@ class Creating:
             name=order.name,
             broker=plan.broker,
             ingest_secrets=(plan.ingest_secret,) if plan.ingest_secret else (),
+            ingest_verify_token=plan.verify_token,
             is_made=plan.broker is None,
             created_at=plan.created_at,
             mark=plan.mark,

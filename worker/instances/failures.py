@@ -29,7 +29,7 @@ QUOTA_EXCEEDED = Told(429, "BROKER_QUOTA_EXCEEDED")
 CIRCUIT_OPEN = Told(503, "CIRCUIT_BREAKER_OPEN")
 OTHER = Told(502, "BROKER_ERROR")
 
-_BY_CAUSE: Mapping[BrokerCause, Told] = MappingProxyType(
+BY_CAUSE: Mapping[BrokerCause, Told] = MappingProxyType(
     {
         BrokerCause.NOT_CONFIGURED: NOT_CONFIGURED,
         BrokerCause.STORAGE: STORAGE_UNAVAILABLE,
@@ -49,7 +49,7 @@ _BY_CAUSE: Mapping[BrokerCause, Told] = MappingProxyType(
 
 def told(failure: BrokerFailure) -> Told:
     """Our status and code for it."""
-    return CIRCUIT_OPEN if isinstance(failure, CircuitOpen) else _BY_CAUSE[failure.cause]
+    return CIRCUIT_OPEN if isinstance(failure, CircuitOpen) else BY_CAUSE[failure.cause]
 
 
 def details(failure: BrokerFailure) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from worker.instances.failures import not_configured
 from worker.instances.flights import Flights
 from worker.instances.roster import Roster
 from worker.instances.snapshots import Sighting, Snapshots
+from worker.instances.stages import Outcome, Stage, Stages
 
 log = structlog.get_logger("worker.instances")
 
@@ -51,16 +52,23 @@ def sighting_of(shown: BrokerInstance) -> Sighting:
 class Refreshing:
     """Single flight per tenant."""
 
-    def __init__(self, catalog: Catalog, roster: Roster, snapshots: Snapshots, clock: Callable[[], float]) -> None:
+    def __init__(self, catalog: Catalog, roster: Roster, snapshots: Snapshots, stages: Stages, clock: Callable[[], float]) -> None:
         self._catalog = catalog
         self._roster = roster
         self._snapshots = snapshots
+        self._stages = stages
         self._clock = clock
         self._flights: Flights[TenantId, Refreshed] = Flights()
 
     async def refresh(self, tenant_id: TenantId) -> Refreshed:
         """At most `REFRESH_S`, retries included. Raises `StoreUnavailable` where what was seen could not be saved."""
-        return await self._flights.share(tenant_id, lambda: self._refresh(tenant_id))
+        return await self._flights.share(tenant_id, lambda: self._timed(tenant_id))
+
+    async def _timed(self, tenant_id: TenantId) -> Refreshed:
+        def outcome(refreshed: Refreshed) -> Outcome:
+            return Outcome.OK if refreshed.failure is None else Outcome.FAILED
+
+        return await self._stages.timed(tenant_id, Stage.REFRESH, self._refresh(tenant_id), outcome)
 
     async def _refresh(self, tenant_id: TenantId) -> Refreshed:
         deadline = Deadline("refresh", self._clock() + REFRESH_S)
