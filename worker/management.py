@@ -35,6 +35,6 @@ def management_endpoints(engine: Engine, store: Store, settings: ManagementSetti
     )
     return [
         *replay_endpoints(sources, targets),
-        *event_endpoints(store.past, engine.catalog),
+        *event_endpoints(store.past, store.attempts_log, engine.catalog),
         *dead_letter_endpoints(store.dead_letters, targets),
     ]

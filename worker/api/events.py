@@ -6,23 +6,37 @@ journal's word that it is done, and the attempts still remembered, say how it en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from pydantic import Field
 
 from worker.api.endpoints import ApiError, ApiModel, Call, Endpoint, Fault, Reply
-from worker.api.instants import instant_ms
+from worker.api.instants import instant_ms, told
 from worker.domain.catalog import Catalog, Webhook
 from worker.domain.errors import CorruptRecord
-from worker.domain.ids import EventKey, TenantId, WebhookId, delivery_id
+from worker.domain.ids import EventKey, WebhookId, delivery_id
 from worker.domain.record import Record, decode
+from worker.event_integration.attempts_log import AttemptEntry
 from worker.event_integration.past import DeliveryState, Past, Sighting, Stage
 from worker.event_integration.retry_queue import DeadReason
 from worker.event_integration.routing import wants
 
 EVENT_KEY = r"^([0-9a-f]{64}|ulid:[0-9A-HJKMNP-TV-Z]{26}|unreadable:[0-9]{1,4}:[0-9]{1,16})$"
 MISSING = Fault(status=404, code="EVENT_NOT_FOUND", when="nothing of this event is kept for this tenant (any more)")
+MAX_LOGS = 100
+"""Webhooks whose attempts are looked through."""
+NOT_KNOWN = DeliveryState(stage=Stage.UNKNOWN)
+_DELIVERED = "delivered"
+
+
+class Attempts(Protocol):
+    """The newest attempts of a webhook."""
+
+    async def attempts_of(self, webhook_id: WebhookId) -> list[AttemptEntry]:
+        """The newest first. Raises `StoreUnavailable`."""
+        ...
 
 
 class State(StrEnum):
@@ -42,6 +56,16 @@ class JournalPlace(ApiModel):
     position: int
 
 
+class AttemptOfEvent(ApiModel):
+    at: str = Field(description="when it ended")
+    attempt: int
+    outcome: str = Field(description="delivered, retry or dead")
+    status: int | None = Field(description="of the answer; null: there was none")
+    error: str | None
+    stage: str | None = Field(description="in which it failed")
+    duration_s: float
+
+
 class DeliveryOfEvent(ApiModel):
     webhook_id: str
     delivery_id: str = Field(description="its `webhook-id`")
@@ -50,16 +74,19 @@ class DeliveryOfEvent(ApiModel):
     next_attempt_in_s: float | None = Field(description="of one that waits in the queue")
     reason: DeadReason | None = Field(description="of a dead letter")
     error: str | None = Field(description="of the last attempt that failed")
+    log: list[AttemptOfEvent] = Field(description="attempts still remembered, the newest first")
 
 
 class EventTimeline(ApiModel):
+    """What is null is not kept any more."""
+
     event_key: str
-    accepted_at: str
-    instance_id: str
-    gateway: str
-    type: str
+    accepted_at: str | None
+    instance_id: str | None
+    gateway: str | None
+    type: str | None
     subtype: str | None
-    journaled: JournalPlace | None = Field(description="null where its place is not remembered")
+    journaled: JournalPlace | None
     deliveries: list[DeliveryOfEvent]
 
 
@@ -67,75 +94,119 @@ class OneEvent(ApiModel):
     event: EventTimeline
 
 
-def event_endpoints(past: Past, catalog: Catalog) -> list[Endpoint]:
+def event_endpoints(past: Past, attempts: Attempts, catalog: Catalog) -> list[Endpoint]:
     return [
         Endpoint(
             method="GET", path="/api/events/{eventKey}", summary="The timeline of one event", tag="events",
-            handle=_Handlers(past, catalog).show, data=OneEvent, path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
+            handle=_Handlers(past, attempts, catalog).show, data=OneEvent, path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
         )
     ]  # fmt: skip
 
 
 class _Handlers:
-    def __init__(self, past: Past, catalog: Catalog) -> None:
+    def __init__(self, past: Past, attempts: Attempts, catalog: Catalog) -> None:
         self._past = past
+        self._attempts = attempts
         self._catalog = catalog
 
     async def show(self, call: Call) -> Reply:
         event_key = EventKey(call.path["eventKey"])
-        sighting, record = await self._seen(call.tenant_id, event_key)
+        sighting = await self._past.find(event_key)
+        if sighting is not None and sighting.tenant_id not in {None, call.tenant_id}:
+            raise _missing()
         mine = self._catalog.webhooks_of_tenant(call.tenant_id)
         # A webhook that was deleted may still have a dead letter of it.
-        asked = [*mine, *sorted(sighting.users - mine.keys())]
-        states = await self._past.states(sighting.shard, event_key, sighting.position, asked)
-        deliveries = [_delivery(record, webhook_id, mine.get(webhook_id), states[webhook_id]) for webhook_id in asked]
-        place = None if sighting.position is None else JournalPlace(shard=sighting.shard, position=sighting.position)
-        timeline = EventTimeline(
-            event_key=event_key,
-            accepted_at=record.received_at,
-            instance_id=record.instance_id,
-            gateway=record.gateway,
-            type=record.type,
-            subtype=record.subtype,
-            journaled=place,
-            deliveries=deliveries,
-        )
-        return Reply(data=OneEvent(event=timeline))
+        asked = [*mine, *sorted(sighting.users - mine.keys() if sighting else ())]
+        logs = await self._logs(event_key, asked[:MAX_LOGS])
+        record = _record(sighting)
+        if record is None and not logs:
+            # Whose an event is, only its record or its attempts say: remembered without these, it is nobody's to see.
+            raise _missing()
+        if record is None:
+            asked = [webhook_id for webhook_id in asked if webhook_id in logs]
+        states = await self._past.states(sighting.shard, event_key, sighting.position, asked) if sighting else {}
+        deliveries = [
+            _delivery(event_key, webhook_id, _state(record, mine.get(webhook_id), known, logged), known, logged)
+            for webhook_id in asked
+            for known, logged in [(states.get(webhook_id, NOT_KNOWN), logs.get(webhook_id, ()))]
+        ]
+        return Reply(data=OneEvent(event=_timeline(event_key, sighting, record, deliveries)))
 
-    async def _seen(self, tenant_id: TenantId, event_key: EventKey) -> tuple[Sighting, Record]:
-        """Raises `ApiError`. Whose an event is only its record or payload says: remembered without these, it is nobody's to see."""
-        sighting = await self._past.find(event_key)
-        if sighting is None or sighting.tenant_id != tenant_id or sighting.record is None:
-            raise ApiError(MISSING.status, MISSING.code, "nothing of this event is kept here; it may be older than what is kept (KEEP_S)")
-        try:
-            return sighting, decode(sighting.record)
-        except CorruptRecord:
-            raise ApiError(
-                MISSING.status, MISSING.code, "its record cannot be read by this version; its dead letter has the bytes"
-            ) from None
+    async def _logs(self, event_key: EventKey, webhooks: Sequence[WebhookId]) -> dict[WebhookId, Sequence[AttemptEntry]]:
+        """Attempts of this event, of the webhooks that have any."""
+        logs: dict[WebhookId, Sequence[AttemptEntry]] = {}
+        for webhook_id in webhooks:
+            if found := [one for one in await self._attempts.attempts_of(webhook_id) if one.event_key == event_key]:
+                logs[webhook_id] = found
+        return logs
 
 
-def _delivery(record: Record, webhook_id: WebhookId, webhook: Webhook | None, known: DeliveryState) -> DeliveryOfEvent:
-    return DeliveryOfEvent(
-        webhook_id=webhook_id,
-        delivery_id=delivery_id(record.event_key, webhook_id),
-        state=_state(record, webhook, known),
-        attempts=known.attempts,
-        next_attempt_in_s=round(known.next_in_s, 3) if known.stage is Stage.QUEUED else None,
-        reason=known.reason,
-        error=known.error,
+def _record(sighting: Sighting | None) -> Record | None:
+    try:
+        return None if sighting is None or sighting.record is None else decode(sighting.record)
+    except CorruptRecord:
+        return None
+
+
+def _timeline(event_key: EventKey, sighting: Sighting | None, record: Record | None, deliveries: list[DeliveryOfEvent]) -> EventTimeline:
+    position = sighting.position if sighting else None
+    return EventTimeline(
+        event_key=event_key,
+        accepted_at=record.received_at if record else None,
+        instance_id=record.instance_id if record else None,
+        gateway=record.gateway if record else None,
+        type=record.type if record else None,
+        subtype=record.subtype if record else None,
+        journaled=None if sighting is None or position is None else JournalPlace(shard=sighting.shard, position=position),
+        deliveries=deliveries,
     )
 
 
-_WHAT_WAITS: Mapping[Stage, State] = {Stage.CLAIMED: State.UNDER_WAY, Stage.DEAD: State.DEAD}
+def _delivery(
+    event_key: EventKey, webhook_id: WebhookId, state: State, known: DeliveryState, logged: Sequence[AttemptEntry]
+) -> DeliveryOfEvent:
+    failed = next((one for one in logged if one.outcome != _DELIVERED), None)
+    return DeliveryOfEvent(
+        webhook_id=webhook_id,
+        delivery_id=delivery_id(event_key, webhook_id),
+        state=state,
+        attempts=max([known.attempts, *(one.attempt for one in logged)]),
+        next_attempt_in_s=round(known.next_in_s, 3) if known.stage is Stage.QUEUED else None,
+        reason=known.reason,
+        error=known.error or (_told(failed) if failed else None),
+        log=[_attempt(one) for one in logged],
+    )
 
 
-def _state(record: Record, webhook: Webhook | None, known: DeliveryState) -> State:
-    if known.stage in _WHAT_WAITS:
-        return _WHAT_WAITS[known.stage]
+def _attempt(entry: AttemptEntry) -> AttemptOfEvent:
+    return AttemptOfEvent(
+        at=told(int(entry.at_s * 1000)),
+        attempt=entry.attempt,
+        outcome=entry.outcome,
+        status=entry.status,
+        error=entry.error,
+        stage=entry.stage,
+        duration_s=round(entry.duration_s, 6),
+    )
+
+
+def _told(failed: AttemptEntry) -> str:
+    return failed.error or f"answered {failed.status}"
+
+
+_WAITS: Mapping[Stage, State] = {Stage.CLAIMED: State.UNDER_WAY, Stage.DEAD: State.DEAD}
+
+
+def _state(record: Record | None, webhook: Webhook | None, known: DeliveryState, logged: Sequence[AttemptEntry]) -> State:
+    """What waits is certain. What does not is delivered where its last attempt says so, or where the journal is done with it."""
+    if known.stage in _WAITS:
+        return _WAITS[known.stage]
     if known.stage is Stage.QUEUED:
         return State.RETRYING if known.attempts else State.WAITING
-    if webhook is None:
+    if logged and known.stage is not Stage.JOURNALED:
+        # Its last attempt failed and it waits nowhere: discarded, perhaps, or a later attempt was not logged.
+        return State.DELIVERED if logged[0].outcome == _DELIVERED else State.UNKNOWN
+    if record is None or webhook is None:
         return State.UNKNOWN
     if not _was_routed(record, webhook):
         return State.NOT_ROUTED
@@ -148,3 +219,7 @@ def _was_routed(record: Record, webhook: Webhook) -> bool:
         return False
     is_older = webhook.created_at is not None and instant_ms(record.received_at) < instant_ms(webhook.created_at)
     return not is_older and wants(webhook, record.type, record.subtype)
+
+
+def _missing() -> ApiError:
+    return ApiError(MISSING.status, MISSING.code, "nothing of this event is kept here; it may be older than what is kept (KEEP_S)")
