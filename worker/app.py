@@ -33,7 +33,6 @@ from worker.api.health import Keys, health_routes
 from worker.api.server import application, serving
 from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
-from worker.domain.catalog import Catalog
 from worker.domain.destinations import Destinations
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId
@@ -151,7 +150,7 @@ class Process:
                 )
         transport = AiohttpTransport(destinations)
         try:
-            engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings, catalog), _world())
+            engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
             engine.metrics.event_loop_lag.watch(self._lag.recent_s)
             self._showing.engine = engine
             async with anyio.create_task_group() as running:
@@ -261,10 +260,9 @@ def _seen_at(host: str) -> str:
     return f"[{here}]" if ":" in here else here
 
 
-def engine_settings(settings: Settings, catalog: Catalog) -> EngineSettings:
+def engine_settings(settings: Settings) -> EngineSettings:
     """The engine's slice."""
     journal, delivery, buffer = settings.journal, settings.delivery, settings.buffer
-    share = journal.max_backlog_share_per_tenant if len(catalog.tenants) > 1 else 1.0
     return EngineSettings(
         shards=settings.registry.shards,
         lease_ttl_s=settings.registry.lease_ttl_s,
@@ -273,7 +271,9 @@ def engine_settings(settings: Settings, catalog: Catalog) -> EngineSettings:
         buffer_min_lane_events=buffer.min_lane_events,
         max_in_flight=delivery.max_in_flight,
         retry=RetryPolicy(schedule_s=tuple(delivery.retry_schedule_s), max_age_s=delivery.max_age_s),
-        room=RoomLimits(max_events=journal.max_backlog_events, max_bytes=journal.max_backlog_bytes, tenant_share=share),
+        room=RoomLimits(
+            max_events=journal.max_backlog_events, max_bytes=journal.max_backlog_bytes, tenant_share=journal.max_backlog_share_per_tenant
+        ),
         disable_after_s=delivery.disable_after_s,
         keep_s=journal.keep_s,
         dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,

@@ -19,7 +19,11 @@ from worker.client_registry.registry import Identity, Registry
 from worker.client_registry.registry import Store as RegistryStore
 from worker.client_registry.renewal import Renewal
 from worker.client_registry.tenure import Tenure
-from worker.domain.catalog import Catalog
+from worker.directory.following import Follower
+from worker.directory.port import Directory
+from worker.directory.registering import Registrar
+from worker.directory.replica import Replica
+from worker.domain.catalog import Catalog, Instance, Row, Tenant
 from worker.domain.errors import StaleToken
 from worker.domain.ids import Position, Shard, WebhookId
 from worker.drain_report import DrainReports
@@ -85,6 +89,8 @@ class Store(Protocol):
     @property
     def drain_reports(self) -> DrainReports: ...
     @property
+    def directory(self) -> Directory: ...
+    @property
     def leases(self) -> Leases: ...
     @property
     def membership(self) -> Membership: ...
@@ -146,7 +152,7 @@ class Engine:
             hooks=SettlingHooks(stale=self._stale, parked=self._parked, dead=self._dead),
         )
         self.under_way = UnderWay()
-        self.chats = ChatOrder(store.retry_queue, store.chat_aliases, catalog, shards=settings.shards)
+        self.chats = ChatOrder(store.retry_queue, store.chat_aliases, catalog)
         rates = ReleaseRates(clock())
         wall_offset_s = world.clocks.wall_s() - clock()
         self.attempts = AttemptsRecorder(store.attempts_log, wall_offset_s)
@@ -172,6 +178,7 @@ class Engine:
         # owned
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
+        self._follow_directory(store)
         self._watch_gauges()
 
     def _serve_tenures(self, store: Store, rates: ReleaseRates) -> None:
@@ -196,6 +203,16 @@ class Engine:
         self.housekeeping.on_stale = refused
         self._renewal.progress_at_s += [lambda: self.sweep.turned_at_s, lambda: self.reader.turned_at_s]
 
+    def _follow_directory(self, store: Store) -> None:
+        """What is registered at run time: whom to ask, and who has to hear of it."""
+        replica = Replica(self.catalog)
+        self.registrar = Registrar(store.directory, replica, self._clock)
+        self.follower = Follower(store.directory, replica, self._clock)
+        self.ingest.registrar = self.registrar
+        self.retry_pump.knows_all_webhooks = lambda: self.follower.is_current
+        self.door.share_among(len(self.catalog.tenants))
+        self.catalog.on_change.append(self._row_changed)
+
     def _registry(self, identity: Identity, world: World) -> Registry:
         store = RegistryStore(leases=self._store.leases, membership=self._store.membership, checkpoints=self._store.checkpoints)
         self._renewal = Renewal(
@@ -213,12 +230,19 @@ class Engine:
         async with anyio.create_task_group() as loops:
             for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run, self.attempts.run):
                 loops.start_soon(loop)
+            await loops.start(self.follower.run)
             await loops.start(self.door.run)
             await loops.start(self.standing.run)
-            for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self.housekeeping.run):
-                loops.start_soon(loop)
-            self.registry.is_ready = True
+            loops.start_soon(self._own_shards)
             task_status.started()
+
+    async def _own_shards(self) -> None:
+        """Once what was registered is known: before that, a webhook not heard of would be taken for none, and its events for unwanted."""
+        await self.follower.loaded.wait()
+        async with anyio.create_task_group() as owning:
+            for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self.housekeeping.run):
+                owning.start_soon(loop)
+            self.registry.is_ready = True
 
     def shutdown(self, *, signal_at_s: float, budget_s: float, spill_asked: Callable[[], bool]) -> Shutdown:
         """The way down; run it while `run` still runs."""
@@ -239,6 +263,20 @@ class Engine:
         return Shutdown(rooms, signal_at_s=signal_at_s, budget_s=budget_s, clock=self._clock, spill_asked=spill_asked)
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
+
+    def _row_changed(self, row: Row) -> None:
+        """The catalog has another row, or lost one: whoever remembers what it said asks again."""
+        if isinstance(row, Tenant):
+            self.door.share_among(len(self.catalog.tenants))
+            return
+        self.pipeline.router.forget()
+        if self.chats.row_changed(row):
+            self.reader.poke()
+        if not isinstance(row, Instance):
+            self.buffer.stir(row.id)
+            if row.id not in self.catalog.webhooks:
+                self.pipeline.builder.forget(row.id)
+                self.retry_pump.look_everywhere()
 
     def _started(self, tenure: Tenure) -> None:
         self._first_reads.expect(tenure.shard)
@@ -329,5 +367,6 @@ class Engine:
             "settling": self.settling.statistics(),
             "retry_queue": {"depth": self.retry_pump.depth},
             "registry": self.registry.role(),
+            "directory": self.follower.statistics(),
             "journal": {"events_read": self.reader.events_read},
         }

@@ -102,6 +102,8 @@ class Seat:
         self.room: Any = Line(store.room, faults)
         self.webhook_states: Any = Line(store.webhook_states, faults)
         self.attempts_log: Any = Line(store.attempts_log, faults)
+        self.drain_reports: Any = Line(store.drain_reports, faults)
+        self.directory: Any = Line(store.directory, faults)
         self.leases: Any = Line(store.leases, faults)
         self.membership: Any = Line(store.membership, faults)
 

@@ -263,14 +263,14 @@ async def test_before_the_store_is_there_a_push_is_told_to_come_again() -> None:
     entrance = Entrance()
     early = await entrance.accept("generic", "sales", {}, b"{}")
     assert (early.status, told(early)["code"]) == (503, "JOURNAL_UNAVAILABLE")
-    handshake = entrance.challenge("cloud-api", "meta", {})
+    handshake = await entrance.challenge("cloud-api", "meta", {})
     assert handshake is not None
     assert handshake.status == 503
     assert entrance.finished("generic", early) is early
     async with world() as it:
         entrance.open(it.ingest)
         assert (await entrance.accept("generic", "sales", {}, orjson.dumps(message("k1")))).status == 202
-        assert entrance.challenge("generic", "sales", {}) is None
+        assert await entrance.challenge("generic", "sales", {}) is None
         it.door.leave()
         assert entrance.finished("generic", early).headers["Connection"] == "close"
 
@@ -278,17 +278,17 @@ async def test_before_the_store_is_there_a_push_is_told_to_come_again() -> None:
 async def test_metas_challenge_comes_back_only_for_the_right_token() -> None:
     asked = {"hub.mode": "subscribe", "hub.verify_token": "a-token-of-ours", "hub.challenge": "1158201444"}
     async with world() as it:
-        met = it.ingest.challenge("cloud-api", "meta", asked)
+        met = await it.ingest.challenge("cloud-api", "meta", asked)
         assert met is not None
         assert (met.status, met.body, met.content_type) == (200, b"1158201444", "text/plain")
         for name, query in [("meta", {**asked, "hub.verify_token": "wrong"}), ("meta", {**asked, "hub.mode": "x"}), ("meta-silent", asked)]:
-            failed = it.ingest.challenge("cloud-api", name, query)
+            failed = await it.ingest.challenge("cloud-api", name, query)
             assert failed is not None
             assert failed.status == 403
-        unknown = it.ingest.challenge("cloud-api", "nobody", asked)
+        unknown = await it.ingest.challenge("cloud-api", "nobody", asked)
         assert unknown is not None
         assert unknown.status == 404
-        assert it.ingest.challenge("generic", "sales", asked) is None
+        assert await it.ingest.challenge("generic", "sales", asked) is None
 
 
 async def test_what_came_in_and_what_did_not_is_counted() -> None:

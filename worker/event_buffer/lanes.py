@@ -139,6 +139,12 @@ class EventBuffer:
     def lanes(self) -> Iterable[Lane]:
         return self._lanes.values()
 
+    def stir(self, webhook_id: WebhookId) -> None:
+        """Its webhook has changed: who waits in its lane is looked at again."""
+        lane = self._lanes.get(webhook_id)
+        if lane is not None and lane.waiting:
+            self.on_ready(lane)
+
     def hold(self, delivery: Delivery) -> None:
         """Counts a delivery that enters memory (into a lane, or straight under way after a claim)."""
         event = delivery.event

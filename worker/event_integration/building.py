@@ -22,6 +22,10 @@ class Builder:
         self._wall_s = wall_s
         self._prepared: dict[WebhookId, PreparedWebhook] = {}
 
+    def forget(self, webhook_id: WebhookId) -> None:
+        """The webhook was deleted."""
+        self._prepared.pop(webhook_id, None)
+
     async def build(self, webhook: Webhook, delivery: Delivery) -> Request:
         """Stamped and signed now. Raises whatever building raises: a fault of ours, or in the event."""
         wall_s = self._wall_s()

@@ -49,6 +49,7 @@ log = structlog.get_logger()
 
 SUSPECT_PARK_S = 1.0
 TRIES_PER_FREED_SLOT = 8
+DELETED = "the webhook was deleted"
 ASK_AGAIN_S = 0.02
 """A lane told to wait is not asked about for each event that joins it: a freed slot wakes it, or whoever joins later than this."""
 
@@ -167,8 +168,8 @@ class Pipeline:
 
     def _admit_retry(self, delivery: Delivery, now_s: float) -> None:
         webhook = self._catalog.webhooks.get(delivery.webhook_id)
-        if webhook is None:
-            self._settling.dead(delivery, DeadReason.WEBHOOK_DELETED, error="the webhook is not declared any more", attempted=False)
+        if webhook is None or webhook.tenant_id != delivery.event.record.tenant_id:
+            self._settling.dead(delivery, DeadReason.WEBHOOK_DELETED, error=DELETED, attempted=False)
         elif webhook.id in self.disabled:
             self._settling.dead(delivery, DeadReason.WEBHOOK_DISABLED, error=self.disabled[webhook.id].why, attempted=False)
         elif webhook.id in self.paused:
@@ -204,7 +205,7 @@ class Pipeline:
                 self._queue_up(lane)  # renewed or suspended within moments; nobody else would come back for this lane
                 return
             if webhook is None or webhook.id in self.disabled:
-                why = "the webhook is not declared any more" if webhook is None else self.disabled[webhook.id].why
+                why = DELETED if webhook is None else self.disabled[webhook.id].why
                 reason = DeadReason.WEBHOOK_DELETED if webhook is None else DeadReason.WEBHOOK_DISABLED
                 self._bury_with_line(self._buffer.take(lane), reason, why)
                 continue

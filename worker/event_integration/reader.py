@@ -119,7 +119,7 @@ class Reader:
             if number and self._is_full():
                 return  # more came than was expected; the cursors stand where they are, and the rest is read again
             tenure = by_shard.get(segment.shard)
-            if tenure is None:
+            if tenure is None or self._must_learn_chats(tenure):
                 continue
             if tenure.completion.care is None or self.careful is None:
                 await self._take_in(tenure, segment)
@@ -132,6 +132,10 @@ class Reader:
             for tenure in tenures:
                 if not self.chats.knows(tenure):
                     await self.chats.load(tenure)
+
+    def _must_learn_chats(self, tenure: Tenure) -> bool:
+        """A webhook has come to want order since they were loaded: what was read is read again after that."""
+        return self.chats is not None and not self.chats.knows(tenure)
 
     def _is_full(self) -> bool:
         return self._buffer.free_bytes == 0 or self._buffer.room(self._clock()) == 0
@@ -171,6 +175,8 @@ class Reader:
             if self.events_read % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 now_s = self._clock()
+                if self._must_learn_chats(tenure):
+                    return
         self._segment_bytes = _expected(self._segment_bytes, sum(map(len, segment.records)))
         self._segment_deliveries = _expected(self._segment_deliveries, self._buffer.held_ever - held_before)
 

@@ -34,7 +34,7 @@ BUSY_LOOK_S = 0.25
 SOON_LOOK_S = 0.04
 WEBHOOKS_PER_LOOK = 1_000
 UNKNOWN_WEBHOOK_AT_ONCE = 16
-"""Deliveries of a webhook that is not declared any more, taken per look to become dead letters."""
+"""Deliveries of a webhook that was deleted, taken per look to become dead letters."""
 
 
 class RetryPump:
@@ -62,6 +62,8 @@ class RetryPump:
         self._depth: dict[Shard, int] = {}
         self._due_at_s: dict[Shard, float] = {}
         """When the earliest delivery of each shard is (or was) due, as last seen."""
+        self.knows_all_webhooks: Callable[[], bool] = lambda: True
+        """False: a webhook we do not know may have been registered all the same; nothing of it is claimed."""
         self.is_stopped = False
         """PREPARE and after: nothing is claimed any more."""
         self.on_stale: Callable[[Tenure], None] = lambda _tenure: None
@@ -169,6 +171,8 @@ class RetryPump:
             if left <= 0:
                 break
             webhook = self._catalog.webhooks.get(row.webhook_id)
+            if webhook is None and not self.knows_all_webhooks():
+                continue
             if webhook is None or webhook.id in self._pipeline.disabled:
                 wanted[row.webhook_id] = Want(UNKNOWN_WEBHOOK_AT_ONCE, CLAIM_GRACE_S)
                 continue

@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Protocol
 
 from worker.domain.catalog import Catalog, Webhook
-from worker.domain.ids import InstanceId
+from worker.domain.ids import InstanceId, TenantId
 
 MAX_REMEMBERED = 65_536
 
 
 class Routable(Protocol):
     """What routing asks of an event; a `Record` is one."""
+
+    @property
+    def tenant_id(self) -> TenantId: ...
 
     @property
     def instance_id(self) -> InstanceId: ...
@@ -28,21 +31,27 @@ class Routable(Protocol):
 
 
 class Router:
-    """Answers from memory where it can. A changed catalog wants a new router."""
+    """Answers from memory where it can. When the catalog has changed it wants to `forget`."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._remembered: dict[tuple[str, str, str | None], tuple[Webhook, ...]] = {}
+        self._remembered: dict[tuple[str, str, str, str | None], tuple[Webhook, ...]] = {}
+
+    def forget(self) -> None:
+        self._remembered.clear()
 
     def routes(self, event: Routable) -> tuple[Webhook, ...]:
-        """The enabled webhooks that want this event, in the order of declaration."""
-        question = (event.instance_id, event.type, event.subtype)
+        """The enabled webhooks that want this event, in the order they came to be known.
+
+        Those of the event's own tenant, as ingest wrote it down: the instance may be another's by now, deleted, or not known here yet.
+        """
+        question = (event.tenant_id, event.instance_id, event.type, event.subtype)
         answer = self._remembered.get(question)
         if answer is None:
             # Subtypes may come from outside (`generic`): their number has no bound of its own.
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            candidates = self._catalog.webhooks_of(event.instance_id)
+            candidates = self._catalog.webhooks_for(event.tenant_id, event.instance_id)
             answer = tuple(w for w in candidates if w.enabled and wants(w, event.type, event.subtype))
             self._remembered[question] = answer
         return answer

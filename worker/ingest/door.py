@@ -7,7 +7,7 @@ Overshoot is at most what all workers take in during one refresh: each counts on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Protocol
 
@@ -109,6 +109,7 @@ class Door:
         self._room = room
         self._shards = shards
         self._limits = limits
+        self._tenant_share = limits.tenant_share
         self._state = DoorState.OPEN
         self._shut = anyio.Event()
         self._read = Tally()
@@ -126,6 +127,10 @@ class Door:
     def is_store_tight(self) -> bool:
         """`maxmemory` comes near: what is only remembered must give way now."""
         return self._memory_fill >= TIGHT_AT
+
+    def share_among(self, tenants: int) -> None:
+        """How many tenants are known: one that is alone has nobody to leave room for."""
+        self._limits = replace(self._limits, tenant_share=self._tenant_share if tenants > 1 else 1.0)
 
     def leave(self) -> None:
         """From PREPARE on: everything is still taken, every answer says `Connection: close`. May be called twice."""

@@ -15,7 +15,7 @@ class TakesPushes(Protocol):
 
     async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply: ...
 
-    def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None: ...
+    async def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None: ...
 
     def finished(self, gateway: str, answer: Reply) -> Reply: ...
 
@@ -34,10 +34,10 @@ class Entrance:
             return reply.refused(Refusal.JOURNAL_UNAVAILABLE)
         return await self._behind.accept(gateway, instance_id, headers, body)
 
-    def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None:
+    async def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None:
         if self._behind is None:
             return reply.refused(Refusal.JOURNAL_UNAVAILABLE)
-        return self._behind.challenge(gateway, instance_id, query)
+        return await self._behind.challenge(gateway, instance_id, query)
 
     def finished(self, gateway: str, answer: Reply) -> Reply:
         return answer if self._behind is None else self._behind.finished(gateway, answer)

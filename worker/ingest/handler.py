@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from worker.directory.registering import Registrar
 from worker.domain.catalog import Instance
 from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable, place_of
 from worker.domain.ids import InstanceId
@@ -70,34 +71,42 @@ class Ingest:
         self._clock = clock
         self._off_loop = anyio.CapacityLimiter(OFF_LOOP_THREADS)
         self.intake = Intake()
+        self.registrar: Registrar | None = None
+        """Where instances may be registered at run time: whom to ask before a 404 or a 401."""
         self._faults_logged: set[tuple[str, str]] = set()
         self._names_logged: set[tuple[InstanceId, str]] = set()
 
     async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """The answer to one push. Header names in lower case. Cancelling gives up what has not gone to the journal yet."""
         started_s = self._clock()
-        module, instance = self._gateways.get(gateway), self._instance(gateway, instance_id)
+        module = self._gateways.get(gateway)
         if module is None:
-            answer = reply.unknown_gateway(gateway, self._gateways)
-        elif instance is None:
-            answer = reply.unknown_instance()
-        else:
-            try:
-                with anyio.fail_after(INGEST_DURABLE_S):
-                    answer = await self._answer(module, instance, Push(headers=headers, body=body))
-            except TimeoutError:
-                answer = reply.refused(Refusal.JOURNAL_UNAVAILABLE)
-            self._metrics.ingest_duration.record(self._clock() - started_s, gateway)
-        return self.finished(gateway if module is not None else "unknown", answer)
+            return self.finished("unknown", reply.unknown_gateway(gateway, self._gateways))
+        try:
+            with anyio.fail_after(INGEST_DURABLE_S):
+                instance = self._instance(gateway, instance_id) or await self._look_up(gateway, instance_id)
+                if instance is None:
+                    return self.finished(gateway, reply.unknown_instance())
+                answer = await self._answer(module, instance, Push(headers=headers, body=body))
+        except (TimeoutError, StoreUnavailable):
+            answer = reply.refused(Refusal.JOURNAL_UNAVAILABLE)
+        self._metrics.ingest_duration.record(self._clock() - started_s, gateway)
+        return self.finished(gateway, answer)
 
-    def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None:
+    async def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None:
         """Meta's GET: its challenge back when it knows the instance's token, compared in constant time; None: this gateway asks nothing."""
         if gateway != CHALLENGING_GATEWAY:
             return None
-        instance = self._instance(gateway, instance_id)
+        try:
+            with anyio.fail_after(INGEST_DURABLE_S):
+                instance = self._instance(gateway, instance_id) or await self._look_up(gateway, instance_id)
+                met = _met(instance, query)
+                if instance is not None and met is None:
+                    met = _met(await self._look_up(gateway, instance_id), query)
+        except (TimeoutError, StoreUnavailable):
+            return self.finished(gateway, reply.refused(Refusal.JOURNAL_UNAVAILABLE))
         if instance is None:
             return self.finished(gateway, reply.unknown_instance())
-        met = cloud_api.challenge(query, instance.ingest_verify_token or "")
         return self.finished(gateway, reply.challenge_failed() if met is None else reply.challenge_met(met))
 
     def finished(self, gateway: str, answer: Reply) -> Reply:
@@ -126,21 +135,33 @@ class Ingest:
         instance = self._preparation.catalog.instances.get(InstanceId(instance_id))
         return instance if instance is not None and instance.gateway == gateway else None
 
+    async def _look_up(self, gateway: str, instance_id: str) -> Instance | None:
+        """As the store has it now: registered or changed a moment ago, perhaps by another worker. Raises `StoreUnavailable`."""
+        if self.registrar is not None:
+            await self.registrar.look_again(instance_id)
+        return self._instance(gateway, instance_id)
+
     async def _answer(self, module: Gateway, instance: Instance, push: Push) -> Reply:
         # First of all, before any work: a worker without room must not spend its time on what it refuses anyway.
         if (why := self._door.refused(instance.tenant_id)) is not None:
             return reply.refused(why)
-        if len(push.body) > OFF_LOOP_BYTES:
-            # Waited for even beyond the deadline (linear in the body, tens of milliseconds): an abandoned thread would escape the limiter.
-            prepared = await anyio.to_thread.run_sync(self._preparation.prepare, module, instance, push, limiter=self._off_loop)
-        else:
-            prepared = self._preparation.prepare(module, instance, push)
+        prepared = await self._prepared(module, instance, push)
+        if isinstance(prepared, Unverified):
+            again = await self._look_up(instance.gateway, instance.id)
+            if again is not None and again is not instance:
+                instance, prepared = again, await self._prepared(module, again, push)
         if isinstance(prepared, Unverified):
             self._note_fault(instance.gateway, prepared.fault)
             return reply.bad_signature()
         if isinstance(prepared, MalformedEvent):
             return reply.malformed(prepared.field, prepared.why, instance.gateway)
         return await self._append(module, instance, prepared)
+
+    async def _prepared(self, module: Gateway, instance: Instance, push: Push) -> Prepared | Unverified | MalformedEvent:
+        if len(push.body) > OFF_LOOP_BYTES:
+            # Waited for even beyond the deadline (linear in the body, tens of milliseconds): an abandoned thread would escape the limiter.
+            return await anyio.to_thread.run_sync(self._preparation.prepare, module, instance, push, limiter=self._off_loop)
+        return self._preparation.prepare(module, instance, push)
 
     async def _append(self, module: Gateway, instance: Instance, prepared: Prepared) -> Reply:
         items = prepared.items
@@ -198,6 +219,10 @@ class Ingest:
         if kind not in self._faults_logged:
             self._faults_logged.add(kind)
             log.error("gateway_module_failed", gateway=gateway, cause=kind[1], next_step="report it; the events are kept whole")
+
+
+def _met(instance: Instance | None, query: Mapping[str, str]) -> str | None:
+    return None if instance is None else cloud_api.challenge(query, instance.ingest_verify_token or "")
 
 
 def _shown(name: str) -> str:

@@ -30,7 +30,7 @@ class Pushes(Protocol):
 
     async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply: ...
 
-    def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None: ...
+    async def challenge(self, gateway: str, instance_id: str, query: Mapping[str, str]) -> Reply | None: ...
 
     def finished(self, gateway: str, answer: Reply) -> Reply:
         """Counts an answer that was given without `accept`."""
@@ -68,7 +68,7 @@ def ingest_routes(ingest: Pushes, *, max_body_bytes: int, bodies_bytes: int = BO
             bodies.held_bytes -= promised
 
     async def challenge(request: web.Request) -> web.Response:
-        answer = ingest.challenge(request.match_info["gateway"], request.match_info["instance_id"], request.query)
+        answer = await ingest.challenge(request.match_info["gateway"], request.match_info["instance_id"], request.query)
         if answer is None:
             raise web.HTTPMethodNotAllowed("GET", ["POST"])
         return _response(answer)
