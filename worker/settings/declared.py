@@ -6,10 +6,10 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
+from worker.domain import webhook_rules as rules
 from worker.domain.event import EventType
 from worker.domain.ids import NAME_PATTERN
 from worker.gateways import GATEWAYS
@@ -19,11 +19,6 @@ BROKER_GATEWAYS = ("baileys", "evolution", "waha", "wuzapi")
 
 SIGNING_KEY_BYTES = range(24, 65)
 """Standard Webhooks: a symmetric secret holds 24 to 64 random bytes."""
-
-_EVENT_FILTER = re.compile(r"(?P<type>[a-z]+|\*)(/[A-Za-z0-9_.*-]+)?")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_OUR_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding", "user-agent"})
-_OUR_HEADER_PREFIXES = ("webhook-", "x-whatsapp-", "x-delivery-", "x-fencing-")
 
 Name = Annotated[
     str,
@@ -48,12 +43,7 @@ def one_of(allowed: Iterable[str]) -> AfterValidator:
 
 
 def _http_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable or any(c.isspace() for c in value):
+    if not rules.is_http_url(value):
         raise ValueError(f"allowed: {_URL}")
     return value
 
@@ -76,23 +66,22 @@ def _ingest_secret(value: SecretStr) -> SecretStr:
 
 
 def _event_filter(value: str) -> str:
-    match = _EVENT_FILTER.fullmatch(value)
-    if match is None or (match["type"] != "*" and match["type"] not in set(EventType)):
+    if not rules.is_event_filter(value):
         raise ValueError(f"allowed: *, type or type/subtype (* allowed), type one of {', '.join(EventType)}")
     return value
 
 
 def _header(item: dict[str, SecretStr]) -> dict[str, SecretStr]:
     for name, value in item.items():
-        if _HEADER_NAME.fullmatch(name) is None or any(c in value.get_secret_value() for c in "\r\n\0"):
+        if re.fullmatch(rules.HEADER_NAME_PATTERN, name) is None or any(c in value.get_secret_value() for c in "\r\n\0"):
             raise ValueError("allowed: header names of letters, digits and -, values on one line")
-        if name.lower() in _OUR_HEADERS or name.lower().startswith(_OUR_HEADER_PREFIXES):
+        if rules.is_our_header(name):
             raise ValueError(f"allowed: headers of your own; {name.lower()} is set by the worker")
     return item
 
 
 def _ordering(value: str) -> str:
-    if value not in {"none", "chat"}:
+    if value not in rules.ORDERINGS:
         raise ValueError("allowed: none, chat")
     return value
 
@@ -146,11 +135,11 @@ class WebhookDeclared(Section):
     tenant_id: Name
     url: HttpUrl = Field(repr=False)
     instance_ids: tuple[Name, ...] = Field((), max_length=100_000)
-    events: tuple[Annotated[str, AfterValidator(_event_filter)], ...] = Field((), max_length=100)
+    events: tuple[Annotated[str, AfterValidator(_event_filter)], ...] = Field((), max_length=rules.MAX_EVENTS)
     format: Literal["normalized", "raw"] = "normalized"
     ordering: Annotated[str, AfterValidator(_ordering)] = "none"
-    deadline_s: float | None = Field(None, ge=1, le=30)
-    max_in_flight: int | None = Field(None, ge=1, le=1_000)
+    deadline_s: float | None = Field(None, ge=rules.DEADLINE_S[0], le=rules.DEADLINE_S[1])
+    max_in_flight: int | None = Field(None, ge=rules.MAX_IN_FLIGHT[0], le=rules.MAX_IN_FLIGHT[1])
     secrets: tuple[SigningSecret, ...] = Field(min_length=1, max_length=10)
-    headers: Annotated[dict[str, SecretStr], AfterValidator(_header)] = Field({}, max_length=50)
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_header)] = Field({}, max_length=rules.MAX_HEADERS)
     enrich_contact: Annotated[bool, AfterValidator(_enrichment)] = False
