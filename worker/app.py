@@ -29,25 +29,27 @@ from worker.adapters.redis_store import RedisStore
 from worker.adapters.store_opening import EMBEDDED, StoreChoice, opened_store
 from worker.api.dashboard import dashboard_routes
 from worker.api.demo_sink import DemoSink, demo_sink_routes
+from worker.api.frame import Frame
 from worker.api.health import Keys, health_routes
 from worker.api.server import application, serving
 from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
 from worker.domain.destinations import Destinations
-from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreUnavailable
+from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreFull, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId
-from worker.drain_report import Departure, Leavings, drain_report, in_words
+from worker.drain_report import Departure, KeptReport, Leavings, drain_report, in_words
 from worker.engine import Engine, EngineSettings, World
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.pipeline import Clocks
 from worker.gateways.identity import fresh_key
-from worker.ingest.door import RoomLimits
+from worker.ingest.door import DoorState, RoomLimits
 from worker.ingest.entrance import Entrance
 from worker.ingest.preparation import Stamps
 from worker.ingest.routes import ingest_routes
 from worker.lifecycle import ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
+from worker.management import ManagementSettings, open_api
 from worker.settings import Settings
 from worker.showing import Showing
 from worker.shutdown import Shutdown
@@ -56,6 +58,8 @@ from worker.terminal import show_live
 log = structlog.get_logger("worker.app")
 
 WATCHDOG_GRACE_S = 3.0
+KEEP_REPORT_S = 1.0
+"""`keep_drain_report`: within the grace."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address among all of them
 
@@ -96,6 +100,7 @@ class Process:
         self._lag = LoopLag()
         self._sink = DemoSink() if settings.demo else None
         self._entrance = Entrance()
+        self._api = Frame(is_shut=self._is_shut)
         self._budget_s = settings.shutdown.budget_s or settings.shutdown.stop_timeout_s - 10
         self._identity = _identity(sole=settings.redis.url == EMBEDDED)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
@@ -110,6 +115,7 @@ class Process:
         routes = [
             *health_routes(self._showing.health(), self._keys()),
             *ingest_routes(self._entrance, max_body_bytes=http.max_body_bytes),
+            *self._api.routes(),
             *dashboard_routes(),
             *(demo_sink_routes(self._sink) if self._sink else ()),
         ]
@@ -156,11 +162,12 @@ class Process:
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)
                 self._entrance.open(engine.ingest)
+                open_api(self._api, engine, store, management_settings(self._settings))
                 calm_collector()
                 log.info("worker_ready", instances=len(catalog.instances), webhooks=len(catalog.webhooks))
                 await self._work(base_url)
                 running.start_soon(self._note_spill)
-                code = await self._drain(engine)
+                code = await self._drain(engine, store)
                 running.cancel_scope.cancel()
             return code
         finally:
@@ -174,7 +181,7 @@ class Process:
             await self._signals.wait_first()
             working.cancel_scope.cancel()
 
-    async def _drain(self, engine: Engine) -> ExitCode:
+    async def _drain(self, engine: Engine, store: RedisStore) -> ExitCode:
         """The shutdown and its report. Whatever goes wrong inside becomes exit code 70 with its cause in the log."""
         before = _counters(engine)
         signal_at_s = self._signals.first_at_s if self._signals.first_at_s is not None else monotonic_s()
@@ -193,6 +200,7 @@ class Process:
             code = ExitCode.NOT_DURABLE
         self._live.cancel()  # what it shows would stand below the report
         report = self._report(engine, shutdown, before, code)
+        await self._keep(report, store)
         emit_report(self._lines, report, in_words=in_words(report))
         return code
 
@@ -218,6 +226,15 @@ class Process:
         )
         return drain_report(departure, leavings, exit_code=int(code))
 
+    async def _keep(self, report: dict[str, object], store: RedisStore) -> None:
+        """For `GET /api/drains`. The report is logged all the same."""
+        kept = KeptReport(at=rfc3339(utc_now()), owner=self._identity.owner, report=report)
+        try:
+            with anyio.fail_after(KEEP_REPORT_S):
+                await store.drain_reports.save(kept)
+        except (StoreUnavailable, StoreFull, TimeoutError) as exc:
+            log.warning("drain_report_not_kept", cause=str(exc) or type(exc).__name__, next_step="the log has it")
+
     async def _show_live(self) -> None:
         with self._live:
             await show_live(self._lines, lambda: self._showing.live_line(self._time_left))
@@ -228,6 +245,10 @@ class Process:
 
     def _is_stopping(self) -> bool:
         return self._signals.first_at_s is not None
+
+    def _is_shut(self) -> bool:
+        engine = self._showing.engine
+        return engine is not None and engine.door.state is DoorState.SHUT
 
     def _time_left(self) -> tuple[float, float]:
         since_s = monotonic_s() - (self._signals.first_at_s or monotonic_s())
@@ -277,6 +298,16 @@ def engine_settings(settings: Settings) -> EngineSettings:
         disable_after_s=delivery.disable_after_s,
         keep_s=journal.keep_s,
         dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,
+    )
+
+
+def management_settings(settings: Settings) -> ManagementSettings:
+    """The API's slice."""
+    admin_key = settings.http.admin_key
+    return ManagementSettings(
+        shards=settings.registry.shards,
+        admin_key=admin_key.get_secret_value() if admin_key is not None else None,
+        rate_limits=settings.api.rate_limits.model_dump(),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from uuid import uuid4
 
 import anyio
+import orjson
 import structlog
 from aiohttp import hdrs, web
 from structlog.contextvars import bind_contextvars, bound_contextvars, unbind_contextvars
@@ -23,8 +24,10 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, unbind_co
 from worker.api.authentication import TENANT_ID, Authentication, Credentials
 from worker.api.endpoints import ApiError, Call, CallKind, Endpoint, Reply
 from worker.api.errors import REQUEST_ID, error
+from worker.api.openapi import document
 from worker.api.paths import Match, Paths, allows
 from worker.api.reading import asked_query, idempotency_key, only_header, sent_body
+from worker.api.reference import CONTENT_SECURITY_POLICY, page
 from worker.domain.errors import StoreFull, StoreUnavailable
 
 CALL_S = 120.0
@@ -34,6 +37,8 @@ MAX_CALLS_PER_TENANT = 256
 AGAIN_S = 1.0
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _ALWAYS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+
+_PAGE = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
 
 log = structlog.get_logger("worker.api")
 
@@ -52,6 +57,8 @@ class _Behind:
     paths: Paths
     authentication: Authentication
     meter: Meter
+    document: bytes
+    page: bytes
 
 
 class Frame:
@@ -64,15 +71,28 @@ class Frame:
 
     def open(self, endpoints: Sequence[Endpoint], authentication: Authentication, meter: Meter) -> None:
         """What it answers from now on."""
-        self._behind = _Behind(endpoints, Paths(endpoints), authentication, meter)
+        described = document(endpoints)
+        self._behind = _Behind(endpoints, Paths(endpoints), authentication, meter, document=orjson.dumps(described), page=page(described))
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return self._behind.endpoints if self._behind is not None else ()
 
     def routes(self) -> list[web.RouteDef]:
-        """One for all paths: which of them exist is known only once the store is open."""
-        return [web.route("*", "/api/{path:.*}", self.serve)]
+        """One for all paths: which of them exist is known only once the store is open. And what describes them, open to everybody."""
+        return [web.route("*", "/api/{path:.*}", self.serve), web.get("/openapi.json", self.describe), web.get("/docs", self.explain)]
+
+    async def describe(self, request: web.Request) -> web.StreamResponse:
+        """The OpenAPI document."""
+        if self._behind is None:
+            return _refusal(_starting(), _request_id(request))
+        return web.Response(body=self._behind.document, content_type="application/json", headers=_ALWAYS)
+
+    async def explain(self, request: web.Request) -> web.StreamResponse:
+        """The same for people."""
+        if self._behind is None:
+            return _refusal(_starting(), _request_id(request))
+        return web.Response(body=self._behind.page, content_type="text/html", charset="utf-8", headers=_ALWAYS | _PAGE)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """The answer to one request; never raises for what a request or a store can do."""
@@ -104,7 +124,7 @@ class Frame:
     async def _answer(self, request: web.Request, request_id: str) -> web.Response:
         behind = self._behind
         if behind is None:
-            raise ApiError(503, "STARTING", "the worker is not ready yet; try again", retry_after_s=AGAIN_S)
+            raise _starting()
         if self._is_shut():
             raise ApiError(503, "DRAINING", "this worker is going away; try again, another one answers", retry_after_s=AGAIN_S)
         match = behind.paths.find(request.rel_url.raw_path)
@@ -198,6 +218,10 @@ def _refusal(refused: ApiError, request_id: str) -> web.Response:
 
 
 _BODY_NOT_READ = frozenset({408, 413})
+
+
+def _starting() -> ApiError:
+    return ApiError(503, "STARTING", "the worker is not ready yet; try again", retry_after_s=AGAIN_S)
 
 
 def _store_away() -> ApiError:
