@@ -117,6 +117,10 @@ class Creating:
             spare=spare,
         )
 
+    def random_text(self, chars: int) -> str:
+        """For what else is created with an instance."""
+        return self._chance.text(chars)
+
     async def create(self, order: Order, plan: Plan, deadline: Deadline) -> Instance:
         """The instance, made. Repeated with the same plan it goes on where it ended.
 
