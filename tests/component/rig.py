@@ -194,8 +194,15 @@ class Rig:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    async def start(self, name: str = "a", *, revision: int = 1, prepare: Callable[[StoreFaults], None] = lambda _faults: None) -> Worker:
-        """A new worker, once its loops run; `prepare` sets its faults before it first reaches the store."""
+    async def start(
+        self,
+        name: str = "a",
+        *,
+        revision: int = 1,
+        prepare: Callable[[StoreFaults], None] = lambda _faults: None,
+        catalog: Catalog | None = None,
+    ) -> Worker:
+        """A new worker, once its loops run; `prepare` sets its faults before it first reaches the store. `catalog`: one of its own."""
         faults = StoreFaults()
         prepare(faults)
         wire = Wire(self.endpoints, self.shards, self.counts)
@@ -205,7 +212,7 @@ class Rig:
         engine = Engine(
             seat,
             wire,
-            self.catalog,
+            catalog or self.catalog,
             Identity(owner=owner, task=name, family="worker", revision=revision, sole=False),
             self.settings,
             World(

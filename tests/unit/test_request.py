@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Verifier
 
-from worker.domain.catalog import Webhook
+from worker.domain.catalog import RetiringSecret, Webhook
 from worker.domain.event import Event, EventType
 from worker.domain.ids import DeliveryId, EventKey, InstanceId, TenantId, Token, WebhookId
 from worker.domain.record import Record, decode, encode
@@ -102,6 +103,23 @@ def test_a_request_does_not_touch_the_next_one() -> None:
     first = prepared.request(record("read"), ID, 1, Token(1), 1.0)
     prepared.request(record("played"), ID, 2, Token(2), 2.0)
     assert first.headers["x-whatsapp-event"] == "receipt/read"
+
+
+def test_a_replaced_secret_signs_beside_its_successor_until_its_time_is_over() -> None:
+    old, older = ("whsec_" + base64.b64encode(text.encode() * 24).decode() for text in ("o", "p"))
+    rotated = webhook(retiring=(RetiringSecret(secret=older, until_s=100.0), RetiringSecret(secret=old, until_s=200.0)))
+    prepared = PreparedWebhook(rotated)
+
+    def signatures(wall_now_s: float) -> list[str]:
+        return prepared.request(record(), ID, 1, Token(1), wall_now_s).headers["webhook-signature"].split(" ")
+
+    def alone(secret: str, wall_now_s: float) -> str:
+        return request(webhook(secrets=(secret,)), record(), wall_now_s=wall_now_s).headers["webhook-signature"]
+
+    assert signatures(99.9) == [alone(SECRET, 99.9), alone(older, 99.9), alone(old, 99.9)]
+    assert signatures(100.0) == [alone(SECRET, 100.0), alone(old, 100.0)]
+    assert signatures(200.0) == [alone(SECRET, 200.0)]
+    assert PreparedWebhook(rotated).request(record(), ID, 1, Token(1), 300.0).headers["webhook-signature"] == alone(SECRET, 300.0)
 
 
 def test_without_secrets_there_is_no_signature_header() -> None:

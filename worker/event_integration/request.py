@@ -42,13 +42,13 @@ class InvalidHeader(ValueError):
 class PreparedWebhook:
     """A webhook ready to build requests from, also from several threads (what it remembers changes no answer); `repr` shows its id."""
 
-    __slots__ = ("_headers", "_is_raw", "_remembered", "_signer", "webhook")
+    __slots__ = ("_headers", "_is_raw", "_remembered", "_signer", "_signer_until_s", "webhook")
 
     def __init__(self, webhook: Webhook) -> None:
         """Raises `InvalidSecret` and `InvalidHeader`: make one of each webhook when the configuration is read."""
         check_headers(webhook.headers)
         self.webhook = webhook
-        self._signer = Signer(webhook.secrets)
+        self._signer, self._signer_until_s = _signer(webhook, float("-inf"))
         self._is_raw = webhook.format == "raw"
         self._headers = {"user-agent": USER_AGENT, **{name.lower(): value for name, value in webhook.headers.items()}}
         self._remembered: dict[tuple[str, ...], dict[str, str]] = {}
@@ -60,6 +60,8 @@ class PreparedWebhook:
         else:
             body, content_type = normalized_body(record), "application/json"
         timestamp_s = int(wall_now_s)
+        if wall_now_s >= self._signer_until_s:
+            self._signer, self._signer_until_s = _signer(self.webhook, wall_now_s)
         headers = self._headers_for(record, content_type).copy()
         headers["webhook-id"] = delivery_id
         headers["webhook-timestamp"] = str(timestamp_s)
@@ -88,6 +90,12 @@ class PreparedWebhook:
 
     def __repr__(self) -> str:
         return f"<PreparedWebhook {self.webhook.id}>"
+
+
+def _signer(webhook: Webhook, wall_now_s: float) -> tuple[Signer, float]:
+    """Of all secrets that sign now, those about to retire last; and until when that is so."""
+    retiring = [old for old in webhook.retiring if old.until_s > wall_now_s]
+    return Signer([*webhook.secrets, *(old.secret for old in retiring)]), min((old.until_s for old in retiring), default=float("inf"))
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
