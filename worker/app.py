@@ -15,12 +15,14 @@ import os
 import random
 import secrets
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
 import anyio
 import structlog
 
+from worker.adapters.brokers import open_broker
 from worker.adapters.clock import rfc3339, utc_now, wall_s
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
@@ -36,7 +38,7 @@ from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
 from worker.domain.destinations import Destinations
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreFull, StoreUnavailable
-from worker.domain.ids import EventKey, OwnerId
+from worker.domain.ids import EventKey, OwnerId, TenantId
 from worker.drain_report import Departure, KeptReport, Leavings, drain_report, in_words
 from worker.engine import Engine, EngineSettings, World
 from worker.event_integration.outcome import RetryPolicy
@@ -46,10 +48,12 @@ from worker.ingest.door import DoorState, RoomLimits
 from worker.ingest.entrance import Entrance
 from worker.ingest.preparation import Stamps
 from worker.ingest.routes import ingest_routes
+from worker.instances.broker import BrokerConfig
+from worker.instances.parts import Served
 from worker.lifecycle import ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
-from worker.management import ManagementSettings, open_api
+from worker.management import ManagementSettings, instance_parts, open_api
 from worker.settings import Settings
 from worker.showing import Showing
 from worker.shutdown import Shutdown
@@ -155,6 +159,7 @@ class Process:
                     "webhook_unreachable_as_declared", webhook=webhook.id, cause=why_not, next_step="its deliveries end as dead letters"
                 )
         transport = AiohttpTransport(destinations)
+        brokers = _brokers(self._settings)
         try:
             engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
             engine.metrics.event_loop_lag.watch(self._lag.recent_s)
@@ -162,7 +167,10 @@ class Process:
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)
                 self._entrance.open(engine.ingest)
-                open_api(self._api, engine, store, management_settings(self._settings))
+                management = management_settings(self._settings)
+                instances = instance_parts(engine, store, management, brokers)
+                running.start_soon(instances.repairing.run)
+                open_api(self._api, engine, store, management, instances)
                 calm_collector()
                 log.info("worker_ready", instances=len(catalog.instances), webhooks=len(catalog.webhooks))
                 await self._work(base_url)
@@ -172,6 +180,7 @@ class Process:
             return code
         finally:
             await transport.close()  # noqa: ASYNC102 - shielded and bounded inside
+            await _close_all(brokers)  # noqa: ASYNC102 - the same
 
     async def _work(self, base_url: str) -> None:
         """Until the first signal; the demo's gateway ends with it."""
@@ -308,7 +317,37 @@ def management_settings(settings: Settings) -> ManagementSettings:
         shards=settings.registry.shards,
         admin_key=admin_key.get_secret_value() if admin_key is not None else None,
         rate_limits=settings.api.rate_limits.model_dump(),
+        public_url=settings.http.public_url,
+        deadline_s=settings.delivery.deadline_s,
+        max_in_flight=settings.delivery.max_in_flight_per_webhook,
+        destinations=_destinations(settings),
     )
+
+
+def _brokers(settings: Settings) -> list[Served]:
+    """Those declared, opened: nothing is connected yet."""
+    return [
+        Served(
+            open_broker(
+                BrokerConfig(
+                    id=declared.id,
+                    gateway=declared.gateway,
+                    url=declared.url,
+                    api_key=None if declared.api_key is None else declared.api_key.get_secret_value(),
+                    timeout_s=declared.timeout_s,
+                )
+            ),
+            frozenset(TenantId(tenant_id) for tenant_id in declared.tenant_ids),
+        )
+        for declared in settings.brokers
+    ]
+
+
+async def _close_all(brokers: Sequence[Served]) -> None:
+    """All at once, so that it is bounded by a second however many there are."""
+    async with anyio.create_task_group() as closing:
+        for served in brokers:
+            closing.start_soon(served.broker.close)
 
 
 def _destinations(settings: Settings) -> Destinations:

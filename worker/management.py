@@ -5,24 +5,37 @@ Each slice offers its endpoints as one list; whatever is added here is served, g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
-from worker.adapters.clock import monotonic_s, wall_s
+from worker.adapters.clock import monotonic_s, rfc3339, utc_now, wall_s
+from worker.adapters.http_urls import objection
 from worker.api.authentication import Authentication
 from worker.api.dead_letters import dead_letter_endpoints
 from worker.api.drains import drain_endpoints
 from worker.api.endpoints import Endpoint
 from worker.api.events import event_endpoints
 from worker.api.frame import Frame
+from worker.api.instances import Instances, instance_endpoints
+from worker.api.instances_creation import Creation, WebhookDefaults
 from worker.api.limits import CallCounts, Limits, rates
 from worker.api.replay import Sources, replay_endpoints
 from worker.api.targets import Targets
 from worker.api.tenants import tenant_endpoints
+from worker.domain.destinations import Destinations
+from worker.domain.ids import shard_of
 from worker.engine import Engine
 from worker.engine import Store as EngineStore
+from worker.instances.creating import Chance
 from worker.instances.idempotency import Idempotency
+from worker.instances.naming import ALPHABET
+from worker.instances.parts import InstanceParts, Known, Served, Surroundings
+from worker.instances.repairing import Clocks as InstanceClocks
+from worker.instances.snapshots import Snapshots
 
 
 class Store(EngineStore, Protocol):
@@ -32,6 +45,8 @@ class Store(EngineStore, Protocol):
     def call_counts(self) -> CallCounts: ...
     @property
     def idempotency(self) -> Idempotency: ...
+    @property
+    def snapshots(self) -> Snapshots: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +57,40 @@ class ManagementSettings:
     admin_key: str | None = field(default=None, repr=False)
     rate_limits: Mapping[str, str] = field(default_factory=dict)
     """Kind of call → `calls/seconds` or `off`."""
+    public_url: str | None = None
+    deadline_s: float = 10.0
+    max_in_flight: int = 8
+    destinations: Destinations = Destinations()  # noqa: RUF009 -- frozen
+    """Where webhooks may point."""
 
 
-def open_api(frame: Frame, engine: Engine, store: Store, settings: ManagementSettings) -> None:
+def open_api(frame: Frame, engine: Engine, store: Store, settings: ManagementSettings, instances: InstanceParts) -> None:
     """From here on the API answers."""
     authentication = Authentication(engine.catalog, engine.registrar, admin_key=settings.admin_key, clock=monotonic_s)
     limits = Limits(store.call_counts, rates(settings.rate_limits), is_known=store.idempotency.knows)
-    frame.open(management_endpoints(engine, store, settings), authentication, limits)
+    frame.open(management_endpoints(engine, store, settings, instances), authentication, limits)
 
 
-def management_endpoints(engine: Engine, store: Store, settings: ManagementSettings) -> list[Endpoint]:
-    """All of them, in the order in which they are described."""
+def instance_parts(engine: Engine, store: Store, settings: ManagementSettings, brokers: Sequence[Served]) -> InstanceParts:
+    """What the instances API is made of; its `repairing.run` is a loop of the process."""
+    shards = settings.shards
+    around = Surroundings(
+        clocks=InstanceClocks(monotonic_s=monotonic_s, age_s=_age_s),
+        chance=Chance(text=_random_text, now=lambda: rfc3339(utc_now())),
+        unit_random=secrets.SystemRandom().random,
+        holders=store.leases.holders,
+        owns=lambda instance_id: any(tenure.shard == shard_of(instance_id, shards) for tenure in engine.registry.active()),
+        shards=shards,
+        public_url=settings.public_url,
+    )
+    return InstanceParts(Known(catalog=engine.catalog, registrar=engine.registrar), store, brokers, around, engine.metrics)
+
+
+def management_endpoints(
+    engine: Engine, store: Store, settings: ManagementSettings, instances: InstanceParts | None = None
+) -> list[Endpoint]:
+    """All of them, in the order in which they are described. `instances` None: without any broker."""
+    parts = instances or instance_parts(engine, store, settings, ())
     targets = Targets(engine.catalog, engine.standing.disabled)
     sources = Sources(
         past=store.past,
@@ -62,9 +100,33 @@ def management_endpoints(engine: Engine, store: Store, settings: ManagementSetti
         wall_ms=lambda: int(wall_s() * 1000),
     )
     return [
+        *_instance_endpoints(engine, parts, settings),
         *replay_endpoints(sources, targets),
         *event_endpoints(store.past, store.attempts_log, engine.catalog),
         *dead_letter_endpoints(store.dead_letters, targets),
         *tenant_endpoints(engine.catalog, engine.registrar),
         *drain_endpoints(store.drain_reports),
     ]
+
+
+def _instance_endpoints(engine: Engine, parts: InstanceParts, settings: ManagementSettings) -> list[Endpoint]:
+    webhooks = WebhookDefaults(
+        deadline_s=settings.deadline_s,
+        max_in_flight=settings.max_in_flight,
+        objection=lambda url: objection(url, settings.destinations),
+    )
+    handlers = Instances(engine.catalog, parts.listing, parts.single, parts.stages, monotonic_s)
+    creation = Creation(engine.catalog, engine.registrar, parts.creating, parts.listing, parts.once, parts.stages, webhooks, monotonic_s)
+    return instance_endpoints(handlers, creation)
+
+
+def _age_s(at: str) -> float:
+    """Of an RFC 3339 time; infinite for what is none."""
+    try:
+        return wall_s() - datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return math.inf
+
+
+def _random_text(chars: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(chars))

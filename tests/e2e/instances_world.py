@@ -27,7 +27,6 @@ from worker.metrics import Metrics
 PATH = "/api/integrations/whatsapp/instances"
 SHARDS = 2
 OWNER = OwnerId("worker-1")
-WEBHOOK_SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
 
 
 def parts_over(known: Known, store: Store, brokers: Sequence[Served], *, seed: int = 1, public_url: str | None = None) -> InstanceParts:
@@ -56,8 +55,6 @@ def endpoints_of(parts: InstanceParts, known: Known) -> list[Endpoint]:
         deadline_s=10.0,
         max_in_flight=8,
         objection=lambda url: "it is inside" if "//10." in url else None,
-        new_secret=lambda: WEBHOOK_SECRET,
-        new_id=lambda: "wh-" + parts.creating.random_text(8),
     )
     handlers = Instances(known.catalog, parts.listing, parts.single, parts.stages, clock)
     creation = Creation(known.catalog, known.registrar, parts.creating, parts.listing, parts.once, parts.stages, webhooks, clock)

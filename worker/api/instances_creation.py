@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ from worker.domain.catalog import Catalog, Instance, Webhook
 from worker.domain.deadline import Deadline
 from worker.domain.ids import InstanceId, WebhookId
 from worker.gateways import DEFAULT_SECRETS
+from worker.instances import naming
 from worker.instances.broker import BrokerFailure
 from worker.instances.creating import CREATE_S, Creating, Order, Plan, Refused
 from worker.instances.failures import details, told
@@ -29,17 +31,17 @@ from worker.instances.stages import Stage, Stages
 log = structlog.get_logger("worker.api")
 
 CREATED = 201
+SECRET_CHARS = 40
+"""Of 36 each: 206 bits; Standard Webhooks wants 24 to 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookDefaults:
-    """What `[delivery]` says where a webhook is silent. `objection`: why a URL cannot be delivered to; the others are random."""
+    """What `[delivery]` says where a webhook is silent. `objection`: why a URL cannot be delivered to."""
 
     deadline_s: float
     max_in_flight: int
     objection: Callable[[str], str | None]
-    new_secret: Callable[[], str]
-    new_id: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ class Creation:
     def _spare(self, body: NewInstance) -> Mapping[str, str]:
         if body.webhook is None:
             return {}
-        return {"webhookId": self.webhooks.new_id(), "webhookSecret": self.webhooks.new_secret()}
+        secret = "whsec_" + b64encode(self.creating.random_text(SECRET_CHARS).encode()).decode()
+        return {"webhookId": naming.own_id(body.name, self.creating.random_text(naming.RANDOM_CHARS)), "webhookSecret": secret}
 
     def _expect_possible(self, body: NewInstance) -> None:
         if body.ingest_secret is not None and body.ingest_secret in DEFAULT_SECRETS[body.gateway.value]:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from worker.domain.webhook_rules import is_http_url
+
 MIB = 1024 * 1024
 
 
@@ -70,9 +72,18 @@ class RedisSettings(Section):
         return self.url == "embedded"
 
 
+def _public_url(value: str | None) -> str | None:
+    if value is not None and not is_http_url(value):
+        raise ValueError("allowed: an http:// or https:// URL with a host")
+    return value
+
+
 class HttpSettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on; anything but loopback needs an admin key or an API key")
     port: int = Field(8080, ge=0, le=65_535, description="TCP port of API, ingest, health and dashboard; 0 takes a free one")
+    public_url: Annotated[str | None, AfterValidator(_public_url)] = Field(
+        None, max_length=2_048, description="where gateways reach this deployment; told to a broker with each new instance, to push there"
+    )
     admin_key: OperatorKey = Field(None, description="bearer token of the operator, at least 16 characters")
     metrics_key: OperatorKey = Field(None, description="bearer token that opens /metrics only, at least 16 characters")
     max_body_bytes: int = Field(4 * MIB, ge=1_024, le=64 * MIB, description="largest ingest body, bytes")
