@@ -13,11 +13,11 @@ PUSH_TIMEOUT_S = 5.0
 
 
 @asynccontextmanager
-async def pushing(*, connections: int = 8) -> AsyncIterator[HttpPush]:
-    """A client with at most `connections` connections; closed at the end."""
+async def pushing(*, connections: int = 8, timeout_s: float = PUSH_TIMEOUT_S) -> AsyncIterator[HttpPush]:
+    """A client with at most `connections` connections; closed at the end. `timeout_s` is that of one POST."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
-        timeout=aiohttp.ClientTimeout(total=PUSH_TIMEOUT_S),
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         yield HttpPush(session)
@@ -35,7 +35,7 @@ class HttpPush:
         self._session = session
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> int | None:
-        """The answer's status; None when there was none (refused, broken, or nothing within 5 s: whether it arrived is unknown)."""
+        """The answer's status; None when there was none (refused, broken, or nothing in time: whether it arrived is unknown)."""
         answer = await self.ask(url, body, headers)
         return None if answer is None else answer.status
 

@@ -102,6 +102,45 @@ def simulate_command(  # noqa: PLR0913 - one per option
     raise typer.Exit(guarded(command))
 
 
+@application.command("replay")
+def replay_command(  # noqa: PLR0913 - one per option
+    *,
+    events: Annotated[bool, typer.Option("--events/--dead-letters", help="Past events of a webhook, or dead letters.")] = False,
+    webhook: Annotated[str | None, typer.Option(help="Of this webhook. Needed with --events.")] = None,
+    instance: Annotated[str | None, typer.Option(help="Dead letters of this instance.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Dead letters of this reason, as attempts_exhausted.")] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339: died then or later; with --events: received then or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339: before.")] = None,
+    to_webhook: Annotated[str | None, typer.Option(help="Dead letters to this webhook; else each to its own.")] = None,
+    rate: Annotated[int, typer.Option(help="Deliveries per second.", min=1, max=1_000)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where an earlier run was stopped.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The worker's address; else what http.host and http.port (WORKER_HTTP__PORT) say.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="A key of the tenant, or the admin key; else WORKER_HTTP__ADMIN_KEY.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose data. Needed with the admin key.")] = None,
+) -> None:
+    """Delivers dead letters, or past events of a webhook, once more. Exit 1: refused; 69: no worker there; 130: stopped by Ctrl-C.
+
+    What is queued is delivered whatever becomes of this command; Ctrl-C stops it between two pages.
+    """
+
+    def command(settings: Settings) -> int:
+        from worker.commands.replay import Asked, plan_of, replay_until_told
+
+        wanted = {"webhookId": webhook, "instanceId": instance, "reason": reason, "since": since, "until": until}
+        admin_key = settings.http.admin_key.get_secret_value() if settings.http.admin_key else None
+        plan = plan_of(
+            (url or f"http://{settings.http.host}:{settings.http.port}").rstrip("/"),
+            key or admin_key,
+            tenant,
+            Asked(events=events, wanted=wanted, to_webhook=to_webhook, rate_per_s=rate, cursor=cursor),
+        )
+        return replay_until_told(plan)
+
+    raise typer.Exit(guarded(command))
+
+
 def _playable(settings: Settings, url: str) -> Catalog:
     """What is declared; the demo's instances where nothing is, because then a worker that answers can only be running the demo."""
     from worker.demo import with_demo
