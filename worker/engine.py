@@ -132,6 +132,7 @@ class Engine:
         self._settings = settings
         self._clock = clock
         self.catalog = catalog
+        self.transport = transport
         self.metrics = Metrics()
         all_shards = [Shard(n) for n in range(settings.shards)]
         # in

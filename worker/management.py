@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import secrets
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from worker.adapters.clock import monotonic_s, rfc3339, utc_now, wall_s
+from worker.adapters.http_guard import UrlGuard
 from worker.adapters.http_urls import objection
 from worker.api.authentication import Authentication
 from worker.api.dead_letters import dead_letter_endpoints
@@ -26,16 +28,25 @@ from worker.api.limits import CallCounts, Limits, rates
 from worker.api.replay import Sources, replay_endpoints
 from worker.api.targets import Targets
 from worker.api.tenants import tenant_endpoints
+from worker.api.webhooks import Defaults, WebhookServices, webhook_endpoints
+from worker.api.webhooks_acting import acting_endpoints
 from worker.domain.destinations import Destinations
-from worker.domain.ids import shard_of
+from worker.domain.ids import EventKey, WebhookId, shard_of
 from worker.engine import Engine
 from worker.engine import Store as EngineStore
+from worker.event_integration.signing import PREFIX as SECRET_PREFIX
+from worker.event_integration.trial import Trials
+from worker.gateways.identity import fresh_key
 from worker.instances.creating import Chance
 from worker.instances.idempotency import Idempotency
 from worker.instances.naming import ALPHABET
 from worker.instances.parts import InstanceParts, Known, Served, Surroundings
 from worker.instances.repairing import Clocks as InstanceClocks
 from worker.instances.snapshots import Snapshots
+
+SECRET_BYTES = 32
+"""Of a webhook's signing secret; Standard Webhooks allows 24 to 64."""
+WEBHOOK_ID_CHARACTERS = 16
 
 
 class Store(EngineStore, Protocol):
@@ -92,6 +103,7 @@ def management_endpoints(
     """All of them, in the order in which they are described. `instances` None: without any broker."""
     parts = instances or instance_parts(engine, store, settings, ())
     targets = Targets(engine.catalog, engine.standing.disabled)
+    webhooks = _webhook_services(engine, store, settings)
     sources = Sources(
         past=store.past,
         letters=store.dead_letters,
@@ -101,12 +113,36 @@ def management_endpoints(
     )
     return [
         *_instance_endpoints(engine, parts, settings),
+        *webhook_endpoints(webhooks),
+        *acting_endpoints(webhooks),
         *replay_endpoints(sources, targets),
         *event_endpoints(store.past, store.attempts_log, engine.catalog),
         *dead_letter_endpoints(store.dead_letters, targets),
         *tenant_endpoints(engine.catalog, engine.registrar),
         *drain_endpoints(store.drain_reports),
     ]
+
+
+def _webhook_services(engine: Engine, store: Store, settings: ManagementSettings) -> WebhookServices:
+    return WebhookServices(
+        catalog=engine.catalog,
+        registrar=engine.registrar,
+        states=store.webhook_states,
+        standing=engine.standing,
+        attempts_log=store.attempts_log,
+        trials=Trials(engine.transport, wall_s=wall_s, received_at=lambda: rfc3339(utc_now()), fresh_key=_fresh_key),
+        circuit=lambda webhook_id: engine.bulkheads.circuit(webhook_id)[0],
+        objection=UrlGuard(settings.destinations).objection,
+        wall_s=wall_s,
+        created_at=lambda: rfc3339(utc_now()),
+        new_id=lambda: WebhookId(f"wh-{_random_text(WEBHOOK_ID_CHARACTERS)}"),
+        new_secret=lambda: SECRET_PREFIX + b64encode(secrets.token_bytes(SECRET_BYTES)).decode(),
+        defaults=Defaults(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
+    )
+
+
+def _fresh_key() -> EventKey:
+    return fresh_key(int(wall_s() * 1000), secrets.token_bytes(10))
 
 
 def _instance_endpoints(engine: Engine, parts: InstanceParts, settings: ManagementSettings) -> list[Endpoint]:

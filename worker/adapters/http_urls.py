@@ -38,6 +38,14 @@ class Urls:
         return parsed
 
 
+def parts_of(url: str) -> tuple[str, int]:
+    """Host and port of a URL to which there is no objection."""
+    parsed = URL(url)
+    assert parsed.raw_host is not None
+    assert parsed.port is not None
+    return parsed.raw_host, parsed.port
+
+
 def objection(url: str, destinations: Destinations) -> str | None:
     """Why deliveries to this URL will fail, for people, without the URL itself; None where nothing can be said in advance."""
     try:

@@ -21,6 +21,7 @@ fresh failure, so that it takes `DISABLE_AFTER_S` without any other delivery to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import anyio
 import structlog
@@ -36,6 +37,7 @@ log = structlog.get_logger("worker.webhooks")
 
 EVERY_S = 1.0
 AWAY = (StoreUnavailable, StoreFull)
+_NOTHING_KNOWN = WebhookState()
 
 
 class Standing:
@@ -53,9 +55,9 @@ class Standing:
         """Whether the table has been read since the start."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a webhook was disabled, enabled, paused or resumed, by whomever."""
-        self._pauses: dict[WebhookId, tuple[Pause, ...]] = {}
+        self._read: Mapping[WebhookId, WebhookState] = {}
+        """As last read; their ages count from `_read_at_s`."""
         self._read_at_s = 0.0
-        """When those were so and so many seconds ago."""
         self._turning = anyio.Lock()
         self._answered: set[WebhookId] = set()
         self._failed: dict[WebhookId, Answer | Failure] = {}
@@ -83,15 +85,18 @@ class Standing:
 
     def time_paused_s(self, webhook_id: WebhookId, within_s: float) -> float:
         """How much of the last `within_s` the webhook was paused."""
-        pauses = self._pauses.get(webhook_id)
-        if pauses is None:
+        if webhook_id not in self._read:
             return 0.0
-        since_s = anyio.current_time() - self._read_at_s
-        lasts = webhook_id in self.paused
-        spans = [(from_s + since_s, to_s + since_s) for from_s, to_s in pauses]
-        if lasts:
-            spans[-1] = (spans[-1][0], 0.0)
-        return sum(max(0.0, min(within_s, from_s) - to_s) for from_s, to_s in spans)
+        return sum(max(0.0, min(within_s, pause.from_s) - pause.to_s) for pause in self.state_of(webhook_id).pauses)
+
+    def state_of(self, webhook_id: WebhookId) -> WebhookState:
+        """As read in the last second or so; disabled also where only this worker knows it yet."""
+        state, since_s = self._read.get(webhook_id, _NOTHING_KNOWN), anyio.current_time() - self._read_at_s
+        pauses = tuple(Pause(from_s + since_s, to_s and to_s + since_s) for from_s, to_s in state.pauses)
+        reason = self.disabled.get(webhook_id)
+        if reason is not state.disabled:
+            return replace(state, pauses=pauses, disabled=reason, is_failing=False, for_s=0.0)
+        return replace(state, pauses=pauses, for_s=state.for_s + since_s)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """A turn each second, until cancelled. Started after the first, so that a restart does not call whom 410 has ended."""
@@ -132,7 +137,7 @@ class Standing:
             self._answered |= answered
             raise
         known = {webhook_id: state.disabled for webhook_id, state in states.items() if state.disabled is not None}
-        self._pauses, self._read_at_s = {w: state.pauses for w, state in states.items() if state.pauses}, asked_at_s
+        self._read, self._read_at_s = states, asked_at_s
         self.is_known = True
         is_news = self._adopt_paused({w for w, state in states.items() if state.is_paused})
         if self._adopt(known | written | dict.fromkeys(self._gone, DisabledReason.GONE)) or is_news:
