@@ -191,7 +191,7 @@ def _attempt(entry: AttemptEntry) -> AttemptOfEvent:
 
 
 def _told(failed: AttemptEntry) -> str:
-    return failed.error or f"answered {failed.status}"
+    return failed.error or f"HTTP {failed.status}"
 
 
 _WAITS: Mapping[Stage, State] = {Stage.CLAIMED: State.UNDER_WAY, Stage.DEAD: State.DEAD}
