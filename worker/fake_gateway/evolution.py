@@ -45,7 +45,7 @@ class Evolution:
 
     def error(self, status: int, request: web.Request) -> web.Response:
         if status == 404:  # noqa: PLR2004
-            name = request.match_info.get("name")
+            name = request.match_info.get("name") or request.query.get("instanceName")
             return _unknown(name) if name else _refused(404, [f"Cannot {request.method} {request.path}"])
         return _refused(status, _REASONS.get(status, "made up"))
 

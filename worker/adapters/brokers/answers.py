@@ -46,10 +46,11 @@ def failure(broker: str, cause: BrokerCause, what: str, **facts: Any) -> BrokerF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One HTTP answer. `changes`: it was asked to change something; `hidden`: secrets that no text of ours may hold."""
+    """One HTTP answer. `changes`: it was asked to change something; `has_changed`: its call has, before; `hidden`: secrets that it knows."""
 
     broker: str
     changes: bool
+    has_changed: bool = False
     status: int
     body: bytes = field(repr=False)
     response_time_ms: int
@@ -89,12 +90,14 @@ class Answer:
 
     def garbage(self, what: str) -> BrokerFailure:
         """A success that cannot be read: what was asked for has probably been done."""
-        return self._failure(BrokerCause.PROTOCOL, f"answered {self.status} with a body that {what}", is_certain=not self.changes)
+        return self._failure(
+            BrokerCause.PROTOCOL, f"answered {self.status} with a body that {what}", is_certain=not (self.changes or self.has_changed)
+        )
 
     def refusal(self, cause: BrokerCause | None = None) -> BrokerFailure:
         """What this answer means where nothing better is known. A server that failed may have done the work before it did."""
         found = cause or _cause(self.status, self.words())
-        is_certain = not self.changes or (self.status < 500 and self.status != 408)  # noqa: PLR2004 - RFC 9110, 15.5.9 and 15.6
+        is_certain = not (self.has_changed or (self.changes and (self.status >= 500 or self.status == 408)))  # noqa: PLR2004 - RFC 9110, 15.5.9 and 15.6
         return self._failure(found, f"answered {self.status}", is_certain=is_certain)
 
     def _failure(self, cause: BrokerCause, what: str, *, is_certain: bool) -> BrokerFailure:

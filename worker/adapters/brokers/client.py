@@ -30,6 +30,8 @@ KEEPALIVE_S = 2.0
 """Below what the four keep an idle connection for (Node's default, the shortest, is 5 s): a request never meets a closing one."""
 CLOSE_DEADLINE_S = 1.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
+_JSON = {"Content-Type": "application/json"}
 _REQUEST_IDS = ("x-request-id", "request-id")
 _CAUSES = {
     Cause.DNS: BrokerCause.DNS,
@@ -48,7 +50,7 @@ class BrokerClient:
     def __init__(self, config: BrokerConfig, *, key_header: str, needs_key: bool, resolver: AbstractResolver | None = None) -> None:
         self.config = config
         self.broker = f"broker {config.id} ({config.gateway})"
-        self._headers = {key_header: config.api_key} if config.api_key else {}
+        self._keys = {key_header: config.api_key} if config.api_key else {}
         self._missing = (f"brokers.{config.id}.api_key",) if needs_key and not config.api_key else ()
         self._url = config.url.rstrip("/")
         self._resolver = resolver
@@ -93,9 +95,9 @@ class BrokerClient:
         """`path` is quoted already."""
         return URL(self._url + path, encoded=True).update_query(query)
 
-    def headers(self, own: Mapping[str, str] | None) -> dict[str, str]:
-        """`own` in place of the broker's key."""
-        return {"Accept": "application/json", "Accept-Encoding": "identity", **(self._headers if own is None else own)}
+    def keys(self, own: Mapping[str, str] | None) -> Mapping[str, str]:
+        """The header with the broker's key; or `own` in its place."""
+        return self._keys if own is None else own
 
     @property
     def key(self) -> str:
@@ -103,50 +105,59 @@ class BrokerClient:
 
 
 class Call:
-    """Requests that share one deadline."""
+    """Requests that share one deadline. `has_changed`: what follows can no longer be said to have changed nothing."""
 
     def __init__(self, client: BrokerClient, deadline: Deadline, *, changes: bool) -> None:
         self._client = client
         self._deadline = deadline
         self._changes = changes
+        self.has_changed = False
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        return await self._ask("GET", self._client.url(path, query or {}), None, headers)
+        return await self._ask("GET", path, query, None, headers)
 
     async def post(self, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        return await self._ask("POST", self._client.url(path, {}), orjson.dumps(body or {}), headers)
+        return self._noted(await self._ask("POST", path, None, orjson.dumps(body or {}), headers))
 
     async def delete(self, path: str) -> Answer:
-        return await self._ask("DELETE", self._client.url(path, {}), None, None)
+        return self._noted(await self._ask("DELETE", path, None, None, None))
 
-    async def _ask(self, method: str, url: URL, body: bytes | None, own: Mapping[str, str] | None) -> Answer:
+    def _noted(self, answer: Answer) -> Answer:
+        self.has_changed = self.has_changed or (self._changes and answer.is_success)
+        return answer
+
+    async def _ask(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: bytes | None, own: Mapping[str, str] | None
+    ) -> Answer:
         """One request. Raises `BrokerFailure` where no whole answer came; whatever status did come is an `Answer`."""
-        headers = self._client.headers(own)
-        trip = _Trip()
-        hidden = tuple(value for name, value in headers.items() if name not in {"Accept", "Accept-Encoding"})
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        request = self._client.session().request(method, url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=trip)
+        session, keys, trip = self._client.session(), self._client.keys(own), _Trip(changes=self._changes and method != "GET")
+        headers = {**keys, **_PLAIN, **({} if body is None else _JSON)}
         try:
             with anyio.move_on_after(self._deadline.left_s(anyio.current_time())):
-                async with request as response:
+                url = self._client.url(path, query or {})
+                async with session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=trip
+                ) as response:
+                    trip.status = response.status
                     return Answer(
                         broker=self._client.broker,
-                        changes=self._changes,
+                        changes=trip.changes,
+                        has_changed=self.has_changed,
                         status=response.status,
                         body=await self._body(response, trip),
                         response_time_ms=trip.lasted_ms(),
                         request_id=next((i for name in _REQUEST_IDS if (i := code_of(response.headers.get(name)))), None),
                         retry_after_s=retry_after_s(response.headers.get("Retry-After"), utc_now()),
-                        hidden=hidden,
+                        hidden=tuple(keys.values()),
                     )
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+        except (aiohttp.ClientError, OSError) as exc:
             cause, detail = explain(exc)
             raise self._failure(_CAUSES.get(cause, BrokerCause.UNKNOWN), f"could not be asked: {detail}", trip) from None
+        except ValueError:  # a line break in the key; a key and a password for one header
+            raise self._failure(BrokerCause.NOT_CONFIGURED, "has a url or an api_key that cannot be sent", trip) from None
         raise self._failure(BrokerCause.TIMEOUT, f"took too long {trip.where}", trip)
 
     async def _body(self, response: aiohttp.ClientResponse, trip: _Trip) -> bytes:
-        trip.status = response.status
         body = bytearray()
         async for part in response.content.iter_any():
             body += part
@@ -162,14 +173,15 @@ class Call:
             what,
             status=trip.status,
             response_time_ms=trip.lasted_ms(),
-            is_certain=not (self._changes and trip.may_have_arrived),
+            is_certain=not (self.has_changed or (trip.changes and trip.may_have_arrived)),
         )
 
 
 class _Trip:
     """How far one request has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, changes: bool) -> None:
+        self.changes = changes
         self._began_s = perf_counter()
         self.where = "before a connection was free"
         self.may_have_arrived = False

@@ -62,9 +62,10 @@ class WuzapiBroker(RestBroker):
         if push is not None and push.secret is not None:
             asked["hmacKey"] = push.secret
         answer = await call.post("/admin/users", asked)
-        if answer.status != _CONFLICT:
+        if answer.status == _CONFLICT:
+            call.has_changed = True  # a user with this token is our own, perhaps of a call that ended here
+        else:
             answer.mapping()
-        # A user that exists is our own, perhaps of a call that ended here: its token is.
         await self._start(call, self._token(name))
         if answer.status == _CONFLICT:
             raise AlreadyExists(f"{self._client.broker} has the user {name} already")

@@ -1,0 +1,401 @@
+"""What goes wrong on the way to a broker, for each gateway and call: the cause, whether it may have been done, the time it took."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter
+from typing import NamedTuple
+
+import anyio
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from tests.conftest import scaled
+from worker.adapters.brokers import open_broker
+from worker.adapters.brokers.client import MAX_CONNECTIONS
+from worker.fake_gateway.server import GATEWAYS, FakeGateway, Plan, fake_gateway
+from worker.instances.broker import AlreadyExists, Broker, BrokerCause, BrokerConfig, BrokerFailure, InstanceStatus, NoSuchInstance, Push
+
+pytestmark = pytest.mark.anyio
+
+NAME = "acme-sales-1a2b3c4d"
+NEW = "acme-new-5e6f7g8h"
+KEY = "a-key-that-nobody-may-read"
+PUSH = Push(url="http://user:push-password@worker.example.com/ingest/x/y", secret="a-signing-secret-of-32-characters")
+PATIENCE_S = 20.0
+"""Where nothing is to take long."""
+SHORT_S = 0.1
+"""Where a deadline is to pass."""
+SLACK_S = 5.0
+"""What a busy machine may add to a deadline."""
+
+Operation = Callable[[Broker, float], Awaitable[object]]
+READS: dict[str, Operation] = {
+    "health": lambda broker, s: broker.health(timeout_s=s),
+    "instances": lambda broker, s: broker.instances(timeout_s=s),
+    "status": lambda broker, s: broker.status(NAME, timeout_s=s),
+    "qr": lambda broker, s: broker.qr(NAME, timeout_s=s),
+    "picture": lambda broker, s: broker.picture(NAME, "5511900000001@s.whatsapp.net", timeout_s=s),
+}
+CHANGES: dict[str, Operation] = {
+    "create": lambda broker, s: broker.create(NEW, PUSH, timeout_s=s),
+    "disconnect": lambda broker, s: broker.disconnect(NAME, timeout_s=s),
+    "delete": lambda broker, s: broker.delete(NAME, timeout_s=s),
+}
+OPERATIONS = READS | CHANGES
+
+
+class World(NamedTuple):
+    fake: FakeGateway
+    broker: Broker
+
+    async def failure_of(self, operation: str, timeout_s: float = PATIENCE_S) -> BrokerFailure:
+        """Of one call, which must keep its deadline and tell no secret."""
+        began_s = perf_counter()
+        with pytest.raises(BrokerFailure) as caught:
+            await OPERATIONS[operation](self.broker, timeout_s)
+        assert perf_counter() - began_s < timeout_s + SLACK_S
+        failure = caught.value
+        assert 0 <= failure.response_time_ms < (timeout_s + SLACK_S) * 1000
+        assert_tells_nothing(failure)
+        return failure
+
+
+def assert_tells_nothing(failure: BrokerFailure) -> None:
+    told = f"{failure} {failure!r} {vars(failure)}"
+    for secret in (KEY, "push-password", PUSH.secret, "5511900000001", "127.0.0.1"):
+        assert secret is not None
+        assert secret not in told
+    assert str(failure).startswith("broker main ("), "it names the broker, then says what to do"
+    assert "; " in str(failure)
+
+
+@pytest.fixture(params=GATEWAYS)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with fake_gateway(Plan(gateway=request.param, api_key=KEY)) as fake:
+        config = BrokerConfig(id="main", gateway=fake.gateway, url=fake.url, api_key=fake.api_key, timeout_s=PATIENCE_S)
+        broker = open_broker(config)
+        await broker.create(NAME, PUSH)
+        fake.pair(NAME)
+        fake.requests.clear()
+        yield World(fake, broker)
+        await broker.close()
+
+
+# ─── on the way ───
+
+
+def patience_s(kind: str) -> float:
+    return SHORT_S if kind == "hang" else PATIENCE_S
+
+
+ON_THE_WAY = {
+    "hang": BrokerCause.TIMEOUT,
+    "reset": BrokerCause.CONNECT,
+    "lose_answer": BrokerCause.CONNECT,
+    "cut": BrokerCause.PROTOCOL,
+    "endless": BrokerCause.PROTOCOL,
+}
+
+
+@pytest.mark.parametrize("operation", READS)
+@pytest.mark.parametrize("kind", ON_THE_WAY)
+async def test_a_question_that_is_not_answered_has_a_cause(world: World, kind: str, operation: str) -> None:
+    if kind == "cut" and operation == "qr":
+        world.fake.instances[NAME].unpair()  # one that is connected has nothing to break off
+    world.fake.trouble("*", kind, times=None)
+    failure = await world.failure_of(operation, patience_s(kind))
+    assert failure.cause is ON_THE_WAY[kind]
+    assert failure.is_certain, "a question changes nothing"
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("kind", ON_THE_WAY)
+async def test_a_change_that_is_not_answered_may_have_been_made(world: World, kind: str, operation: str) -> None:
+    for method in ("POST", "DELETE"):
+        world.fake.trouble(f"{method} *", kind, times=None)
+    failure = await world.failure_of(operation, patience_s(kind))
+    assert failure.cause is ON_THE_WAY[kind]
+    assert not failure.is_certain
+
+
+async def test_a_change_whose_second_step_is_refused_may_have_been_made() -> None:
+    """A user is made and then started: what fails between has left a user."""
+    async with fake_gateway(Plan(gateway="wuzapi", api_key=KEY)) as fake:
+        broker = open_broker(elsewhere(fake.url, "wuzapi"))
+        fake.trouble("POST /session/connect", "status", status=429)
+        with pytest.raises(BrokerFailure) as caught:
+            await broker.create(NEW, PUSH)
+        assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.RATE_LIMITED, False)
+        with pytest.raises(AlreadyExists):
+            await broker.create(NEW, PUSH)
+        assert (await broker.status(NEW)).status is InstanceStatus.QR_REQUIRED, "the second call has started what the first one made"
+        await broker.close()
+
+
+async def test_a_create_whose_answer_is_lost_is_found_by_the_next_one(world: World) -> None:
+    world.fake.trouble("POST *", "lose_answer")
+    failure = await world.failure_of("create")
+    assert not failure.is_certain
+    with pytest.raises(AlreadyExists):
+        await world.broker.create(NEW, PUSH)
+    assert sorted(world.fake.instances) == sorted([NAME, NEW])
+    assert (await world.broker.status(NEW)).name == NEW
+
+
+async def test_a_slow_answer_within_the_time_is_an_answer(world: World) -> None:
+    world.fake.trouble("*", "slow", seconds=0.1)
+    assert (await world.broker.status(NAME)).name == NAME
+
+
+async def test_the_time_is_for_the_whole_call_and_not_for_each_of_its_requests(world: World) -> None:
+    """The first of two requests is slow and in time; the second never answers."""
+    world.fake.instances[NAME].unpair()
+    world.fake.trouble("*", "slow", seconds=3 * SHORT_S)
+    hung = world.fake.trouble("*", "hang", times=None)
+    operation = {"baileys": "qr", "evolution": "picture", "waha": "qr", "wuzapi": "create"}[world.fake.gateway]
+    began_s = perf_counter()
+    failure = await world.failure_of(operation, 4 * SHORT_S)
+    assert (failure.cause, hung.seen) == (BrokerCause.TIMEOUT, 1)
+    assert failure.response_time_ms <= (perf_counter() - began_s - 3 * SHORT_S) * 1000 + 1, "it is the time of the last request alone"
+
+
+async def test_a_caller_may_have_less_patience_than_the_configuration(world: World) -> None:
+    world.fake.trouble("*", "hang", times=None)
+    failure = await world.failure_of("instances", 0.05)
+    assert failure.cause is BrokerCause.TIMEOUT
+    assert failure.response_time_ms >= 49
+    assert "took too long to answer" in str(failure)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_nothing_is_asked_twice_behind_the_callers_back(world: World, operation: str) -> None:
+    await world.broker.health()  # there is a connection to be used again
+    world.fake.requests.clear()
+    world.fake.trouble("*", "reset", times=None)
+    await world.failure_of(operation)
+    assert world.fake.requests.total() == 1
+
+
+async def test_a_call_that_is_given_up_leaves_the_broker_usable(world: World) -> None:
+    hung = world.fake.trouble("*", "hang", times=None)
+    with anyio.move_on_after(0.05):
+        await world.broker.status(NAME, timeout_s=60)
+    assert hung.seen == 1
+    world.fake.clear()
+    assert (await world.broker.status(NAME)).name == NAME
+
+
+async def test_a_broker_that_hangs_is_given_a_bounded_number_of_connections(world: World) -> None:
+    hung = world.fake.trouble("*", "hang", times=None)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(scaled(2, 20) * MAX_CONNECTIONS):
+            tasks.start_soon(world.broker.instances)
+        while hung.seen < MAX_CONNECTIONS:
+            await anyio.lowlevel.checkpoint()
+        await world.failure_of("health", SHORT_S)  # finds none that is free
+        assert hung.seen == MAX_CONNECTIONS
+        tasks.cancel_scope.cancel()
+
+
+# ─── refusals ───
+
+REFUSALS = {
+    302: BrokerCause.PROTOCOL,
+    400: BrokerCause.UNKNOWN,
+    401: BrokerCause.AUTH,
+    402: BrokerCause.QUOTA,
+    403: BrokerCause.AUTH,
+    418: BrokerCause.UNKNOWN,
+    422: BrokerCause.UNKNOWN,
+    429: BrokerCause.RATE_LIMITED,
+    500: BrokerCause.SERVICE_UNAVAILABLE,
+    502: BrokerCause.SERVICE_UNAVAILABLE,
+    503: BrokerCause.SERVICE_UNAVAILABLE,
+    504: BrokerCause.SERVICE_UNAVAILABLE,
+}
+
+
+@pytest.mark.parametrize("operation", ["instances", "status", "create", "delete"])
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_refusal_keeps_its_status_and_has_a_cause(world: World, status: int, operation: str) -> None:
+    world.fake.trouble("*", "status", status=status, times=None, headers={"Retry-After": "7", "X-Request-Id": "req-0001"})
+    failure = await world.failure_of(operation)
+    assert (failure.cause, failure.status) == (REFUSALS[status], status)
+    assert (failure.retry_after_s, failure.request_id) == (7.0, "req-0001")
+    asks_first = world.fake.gateway == "wuzapi" and operation == "delete"
+    assert failure.is_certain is (operation not in CHANGES or status < 500 or asks_first)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "not found page"])
+@pytest.mark.parametrize("operation", ["instances", "status", "create", "health"])
+async def test_something_else_under_its_address_is_no_broker(world: World, kind: str, operation: str) -> None:
+    if kind == "garbage":
+        world.fake.trouble("*", "garbage", times=None)
+    else:
+        world.fake.trouble("*", "status", status=404, body="<html><body>nginx</body></html>", times=None)
+    failure = await world.failure_of(operation)
+    assert failure.cause is BrokerCause.PROTOCOL
+    assert "check that its url and its gateway belong together" in str(failure)
+
+
+async def test_a_proxys_404_is_no_word_about_an_instance(world: World) -> None:
+    world.fake.trouble("*", "status", status=404, body="<html><body>nginx</body></html>", times=None)
+    for operation in ("status", "disconnect", "delete"):
+        assert (await world.failure_of(operation)).cause is BrokerCause.PROTOCOL
+
+
+async def test_its_own_404_says_that_there_is_no_such_instance(world: World) -> None:
+    if world.fake.gateway == "wuzapi":
+        world.fake.instances.clear()  # it has no 404 for that: its admin's list does not name it
+    else:
+        world.fake.trouble("*", "status", status=404, times=None)
+    with pytest.raises(NoSuchInstance):
+        await world.broker.status(NAME)
+    await world.broker.delete(NAME)
+
+
+async def test_a_wrong_key_is_named_and_nothing_happens(world: World) -> None:
+    config = BrokerConfig(id="main", gateway=world.fake.gateway, url=world.fake.url, api_key="another-key", timeout_s=5)
+    broker = open_broker(config)
+    for operation in ("instances", "create"):
+        with pytest.raises(BrokerFailure) as caught:
+            await OPERATIONS[operation](broker, PATIENCE_S)
+        assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.AUTH, True)
+        assert "check its api_key" in str(caught.value)
+    assert list(world.fake.instances) == [NAME]
+    await broker.close()
+
+
+@pytest.mark.parametrize(
+    "body", [f'{{"error": "{KEY}"}}', f'{{"code": "bad {KEY}"}}', '{"error": "call 5511900000001"}', '{"error": "http://x"}']
+)
+async def test_a_refusal_that_quotes_what_nobody_may_read_passes_no_code_on(world: World, body: str) -> None:
+    world.fake.trouble("*", "status", status=400, body=body)
+    assert (await world.failure_of("instances")).broker_code is None
+
+
+async def test_a_redirect_is_not_followed(world: World) -> None:
+    world.fake.trouble("*", "status", status=307, headers={"Location": f"{world.fake.url}/elsewhere"}, times=None)
+    assert (await world.failure_of("instances")).cause is BrokerCause.PROTOCOL
+    assert world.fake.requests.total() == 1
+
+
+# ─── before the broker ───
+
+
+class _Names(AbstractResolver):
+    """`hangs`: a name server that does not answer; else one that knows no name."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self._hangs = hangs
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        if self._hangs:
+            await anyio.sleep_forever()
+        raise OSError(None, "Domain name not found")
+
+    async def close(self) -> None:
+        pass
+
+
+def elsewhere(url: str, gateway: str = "waha", **details: object) -> BrokerConfig:
+    return BrokerConfig(id="main", gateway=gateway, url=url, api_key=KEY, timeout_s=PATIENCE_S, **details)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS)
+@pytest.mark.parametrize(("hangs", "cause"), [(False, BrokerCause.DNS), (True, BrokerCause.TIMEOUT)])
+async def test_a_name_that_leads_nowhere(gateway: str, hangs: bool, cause: BrokerCause) -> None:
+    broker = open_broker(elsewhere("http://broker.invalid:3000", gateway), resolver=_Names(hangs=hangs))
+    for operation in OPERATIONS.values():
+        with pytest.raises(BrokerFailure) as caught:
+            await operation(broker, SHORT_S / 2 if hangs else PATIENCE_S)
+        assert (caught.value.cause, caught.value.is_certain) == (cause, True), "nothing can have arrived"
+        assert_tells_nothing(caught.value)
+    await broker.close()
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS)
+async def test_nobody_listens(gateway: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and not listening
+        broker = open_broker(elsewhere(f"http://127.0.0.1:{taken.getsockname()[1]}", gateway))
+        for operation in OPERATIONS.values():
+            with pytest.raises(BrokerFailure) as caught:
+                await operation(broker, PATIENCE_S)
+            assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.CONNECT, True)
+            assert_tells_nothing(caught.value)
+        await broker.close()
+
+
+async def test_a_certificate_that_is_none() -> None:
+    async with fake_gateway(Plan(gateway="waha")) as fake:
+        broker = open_broker(elsewhere(fake.url.replace("http:", "https:")))
+        with pytest.raises(BrokerFailure) as caught:
+            await broker.create(NEW, PUSH)
+        assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.TLS, True)
+        assert_tells_nothing(caught.value)
+        await broker.close()
+
+
+@pytest.mark.parametrize("gateway", ["baileys", "evolution", "wuzapi"])
+async def test_a_broker_without_the_key_it_needs_is_never_asked(gateway: str) -> None:
+    async with fake_gateway(Plan(gateway=gateway)) as fake:
+        broker = open_broker(BrokerConfig(id="main", gateway=gateway, url=fake.url))
+        for operation in OPERATIONS.values():
+            with pytest.raises(BrokerFailure) as caught:
+                await operation(broker, PATIENCE_S)
+            assert (caught.value.cause, caught.value.missing) == (BrokerCause.NOT_CONFIGURED, ("brokers.main.api_key",))
+        assert not fake.requests
+        await broker.close()
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "carriage\rreturn"])
+async def test_a_key_that_is_no_header_is_a_matter_of_configuration(key: str) -> None:
+    async with fake_gateway(Plan(gateway="waha")) as fake:
+        broker = open_broker(BrokerConfig(id="main", gateway="waha", url=fake.url, api_key=key))
+        with pytest.raises(BrokerFailure) as caught:
+            await broker.instances()
+        assert caught.value.cause is BrokerCause.NOT_CONFIGURED
+        assert key not in str(caught.value)
+        await broker.close()
+
+
+async def test_a_password_in_the_url_is_sent_and_never_told() -> None:
+    async with fake_gateway(Plan(gateway="waha", api_key=KEY)) as fake:
+        broker = open_broker(elsewhere(fake.url.replace("http://", "http://user:push-password@")))
+        await broker.health()
+        fake.trouble("*", "hang", times=None)
+        with pytest.raises(BrokerFailure) as caught:
+            await broker.instances(timeout_s=SHORT_S)
+        assert_tells_nothing(caught.value)
+        assert "push-password" not in repr(broker)
+        await broker.close()
+
+
+async def test_a_broker_that_was_closed_is_not_asked() -> None:
+    async with fake_gateway(Plan(gateway="waha", api_key=KEY)) as fake:
+        broker = open_broker(elsewhere(fake.url))
+        await broker.close()
+        with pytest.raises(BrokerFailure):
+            await broker.health()
+        assert not fake.requests
+
+
+async def test_closing_takes_a_second_at_most_while_a_call_hangs() -> None:
+    async with fake_gateway(Plan(gateway="waha", api_key=KEY)) as fake:
+        broker = open_broker(elsewhere(fake.url))
+        hung = fake.trouble("*", "hang", times=None)
+        began_s = perf_counter()
+        async with anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                with pytest.raises(BrokerFailure):
+                    await broker.instances()
+
+            tasks.start_soon(ask)
+            while not hung.seen:
+                await anyio.lowlevel.checkpoint()
+            await broker.close()
+        assert perf_counter() - began_s < 1 + SLACK_S
