@@ -128,11 +128,8 @@ class Engine:
         self, store: Store, transport: Transport, catalog: Catalog, identity: Identity, settings: EngineSettings, world: World
     ) -> None:
         clock = world.clocks.monotonic_s
-        self._store = store
-        self._settings = settings
-        self._clock = clock
-        self.catalog = catalog
-        self.transport = transport
+        self._store, self._settings, self._clock = store, settings, clock
+        self.catalog, self.transport = catalog, transport
         self.metrics = Metrics()
         all_shards = [Shard(n) for n in range(settings.shards)]
         # in
