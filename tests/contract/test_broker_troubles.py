@@ -1,74 +1,33 @@
-"""What goes wrong on the way to a broker, for each gateway and call: the cause, whether it may have been done, the time it took."""
+"""What a broker does wrong, for each gateway and call: the cause, whether it may have been done, the time it took."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from time import perf_counter
-from typing import NamedTuple
 
 import anyio
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tests.conftest import scaled
+from tests.contract.broker_worlds import (
+    CHANGES,
+    KEY,
+    NAME,
+    NEW,
+    OPERATIONS,
+    PATIENCE_S,
+    PUSH,
+    READS,
+    SHORT_S,
+    World,
+    elsewhere,
+)
 from worker.adapters.brokers import open_broker
 from worker.adapters.brokers.client import MAX_CONNECTIONS
-from worker.fake_gateway.server import GATEWAYS, FakeGateway, Plan, fake_gateway
-from worker.instances.broker import AlreadyExists, Broker, BrokerCause, BrokerConfig, BrokerFailure, InstanceStatus, NoSuchInstance, Push
+from worker.fake_gateway.server import GATEWAYS, Plan, fake_gateway
+from worker.instances.broker import AlreadyExists, BrokerCause, BrokerConfig, BrokerFailure, InstanceStatus, NoSuchInstance
 
 pytestmark = pytest.mark.anyio
-
-NAME = "acme-sales-1a2b3c4d"
-NEW = "acme-new-5e6f7g8h"
-KEY = "a-key-that-nobody-may-read"
-PUSH = Push(url="http://user:push-password@worker.example.com/ingest/x/y", secret="a-signing-secret-of-32-characters")
-PATIENCE_S = 20.0
-"""Where nothing is to take long."""
-SHORT_S = 0.1
-"""Where a deadline is to pass."""
-SLACK_S = 5.0
-"""What a busy machine may add to a deadline."""
-
-Operation = Callable[[Broker, float], Awaitable[object]]
-READS: dict[str, Operation] = {
-    "health": lambda broker, s: broker.health(timeout_s=s),
-    "instances": lambda broker, s: broker.instances(timeout_s=s),
-    "status": lambda broker, s: broker.status(NAME, timeout_s=s),
-    "qr": lambda broker, s: broker.qr(NAME, timeout_s=s),
-    "picture": lambda broker, s: broker.picture(NAME, "5511900000001@s.whatsapp.net", timeout_s=s),
-}
-CHANGES: dict[str, Operation] = {
-    "create": lambda broker, s: broker.create(NEW, PUSH, timeout_s=s),
-    "disconnect": lambda broker, s: broker.disconnect(NAME, timeout_s=s),
-    "delete": lambda broker, s: broker.delete(NAME, timeout_s=s),
-}
-OPERATIONS = READS | CHANGES
-
-
-class World(NamedTuple):
-    fake: FakeGateway
-    broker: Broker
-
-    async def failure_of(self, operation: str, timeout_s: float = PATIENCE_S) -> BrokerFailure:
-        """Of one call, which must keep its deadline and tell no secret."""
-        began_s = perf_counter()
-        with pytest.raises(BrokerFailure) as caught:
-            await OPERATIONS[operation](self.broker, timeout_s)
-        assert perf_counter() - began_s < timeout_s + SLACK_S
-        failure = caught.value
-        assert 0 <= failure.response_time_ms < (timeout_s + SLACK_S) * 1000
-        assert_tells_nothing(failure)
-        return failure
-
-
-def assert_tells_nothing(failure: BrokerFailure) -> None:
-    told = f"{failure} {failure!r} {vars(failure)}"
-    for secret in (KEY, "push-password", PUSH.secret, "5511900000001", "127.0.0.1"):
-        assert secret is not None
-        assert secret not in told
-    assert str(failure).startswith("broker main ("), "it names the broker, then says what to do"
-    assert "; " in str(failure)
 
 
 @pytest.fixture(params=GATEWAYS)
@@ -280,122 +239,3 @@ async def test_a_redirect_is_not_followed(world: World) -> None:
     world.fake.trouble("*", "status", status=307, headers={"Location": f"{world.fake.url}/elsewhere"}, times=None)
     assert (await world.failure_of("instances")).cause is BrokerCause.PROTOCOL
     assert world.fake.requests.total() == 1
-
-
-# ─── before the broker ───
-
-
-class _Names(AbstractResolver):
-    """`hangs`: a name server that does not answer; else one that knows no name."""
-
-    def __init__(self, *, hangs: bool) -> None:
-        self._hangs = hangs
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        if self._hangs:
-            await anyio.sleep_forever()
-        raise OSError(None, "Domain name not found")
-
-    async def close(self) -> None:
-        pass
-
-
-def elsewhere(url: str, gateway: str = "waha", **details: object) -> BrokerConfig:
-    return BrokerConfig(id="main", gateway=gateway, url=url, api_key=KEY, timeout_s=PATIENCE_S, **details)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("gateway", GATEWAYS)
-@pytest.mark.parametrize(("hangs", "cause"), [(False, BrokerCause.DNS), (True, BrokerCause.TIMEOUT)])
-async def test_a_name_that_leads_nowhere(gateway: str, hangs: bool, cause: BrokerCause) -> None:
-    broker = open_broker(elsewhere("http://broker.invalid:3000", gateway), resolver=_Names(hangs=hangs))
-    for operation in OPERATIONS.values():
-        with pytest.raises(BrokerFailure) as caught:
-            await operation(broker, SHORT_S / 2 if hangs else PATIENCE_S)
-        assert (caught.value.cause, caught.value.is_certain) == (cause, True), "nothing can have arrived"
-        assert_tells_nothing(caught.value)
-    await broker.close()
-
-
-@pytest.mark.parametrize("gateway", GATEWAYS)
-async def test_nobody_listens(gateway: str) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, and not listening
-        broker = open_broker(elsewhere(f"http://127.0.0.1:{taken.getsockname()[1]}", gateway))
-        for operation in OPERATIONS.values():
-            with pytest.raises(BrokerFailure) as caught:
-                await operation(broker, PATIENCE_S)
-            assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.CONNECT, True)
-            assert_tells_nothing(caught.value)
-        await broker.close()
-
-
-async def test_a_certificate_that_is_none() -> None:
-    async with fake_gateway(Plan(gateway="waha")) as fake:
-        broker = open_broker(elsewhere(fake.url.replace("http:", "https:")))
-        with pytest.raises(BrokerFailure) as caught:
-            await broker.create(NEW, PUSH)
-        assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.TLS, True)
-        assert_tells_nothing(caught.value)
-        await broker.close()
-
-
-@pytest.mark.parametrize("gateway", ["baileys", "evolution", "wuzapi"])
-async def test_a_broker_without_the_key_it_needs_is_never_asked(gateway: str) -> None:
-    async with fake_gateway(Plan(gateway=gateway)) as fake:
-        broker = open_broker(BrokerConfig(id="main", gateway=gateway, url=fake.url))
-        for operation in OPERATIONS.values():
-            with pytest.raises(BrokerFailure) as caught:
-                await operation(broker, PATIENCE_S)
-            assert (caught.value.cause, caught.value.missing) == (BrokerCause.NOT_CONFIGURED, ("brokers.main.api_key",))
-        assert not fake.requests
-        await broker.close()
-
-
-@pytest.mark.parametrize("key", ["two\nlines", "carriage\rreturn"])
-async def test_a_key_that_is_no_header_is_a_matter_of_configuration(key: str) -> None:
-    async with fake_gateway(Plan(gateway="waha")) as fake:
-        broker = open_broker(BrokerConfig(id="main", gateway="waha", url=fake.url, api_key=key))
-        with pytest.raises(BrokerFailure) as caught:
-            await broker.instances()
-        assert caught.value.cause is BrokerCause.NOT_CONFIGURED
-        assert key not in str(caught.value)
-        await broker.close()
-
-
-async def test_a_password_in_the_url_is_sent_and_never_told() -> None:
-    async with fake_gateway(Plan(gateway="waha", api_key=KEY)) as fake:
-        broker = open_broker(elsewhere(fake.url.replace("http://", "http://user:push-password@")))
-        await broker.health()
-        fake.trouble("*", "hang", times=None)
-        with pytest.raises(BrokerFailure) as caught:
-            await broker.instances(timeout_s=SHORT_S)
-        assert_tells_nothing(caught.value)
-        assert "push-password" not in repr(broker)
-        await broker.close()
-
-
-async def test_a_broker_that_was_closed_is_not_asked() -> None:
-    async with fake_gateway(Plan(gateway="waha", api_key=KEY)) as fake:
-        broker = open_broker(elsewhere(fake.url))
-        await broker.close()
-        with pytest.raises(BrokerFailure):
-            await broker.health()
-        assert not fake.requests
-
-
-async def test_closing_takes_a_second_at_most_while_a_call_hangs() -> None:
-    async with fake_gateway(Plan(gateway="waha", api_key=KEY)) as fake:
-        broker = open_broker(elsewhere(fake.url))
-        hung = fake.trouble("*", "hang", times=None)
-        began_s = perf_counter()
-        async with anyio.create_task_group() as tasks:
-
-            async def ask() -> None:
-                with pytest.raises(BrokerFailure):
-                    await broker.instances()
-
-            tasks.start_soon(ask)
-            while not hung.seen:
-                await anyio.lowlevel.checkpoint()
-            await broker.close()
-        assert perf_counter() - began_s < 1 + SLACK_S

@@ -46,7 +46,7 @@ def failure(broker: str, cause: BrokerCause, what: str, **facts: Any) -> BrokerF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One HTTP answer. `changes`: it was asked to change something; `has_changed`: its call has, before; `hidden`: secrets that it knows."""
+    """One HTTP answer. `changes`: it was asked to change something; `has_changed`: its call has, before; `hidden`: its secrets."""
 
     broker: str
     changes: bool
