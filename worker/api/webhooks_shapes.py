@@ -53,7 +53,7 @@ Headers = Annotated[
         max_length=rules.MAX_HEADERS,
         repr=False,
         description="sent with each request; their values are never shown again",
-        examples=[{"authorization": "Bearer …"}],
+        examples=[{"authorization": "Bearer 0123456789abcdef"}],
         json_schema_extra={"additionalProperties": False},
     ),
 ]
