@@ -39,6 +39,7 @@ class Sent(ApiModel):
     display_name: str = Field(min_length=1, max_length=10)
     events: list[str] = Field([], max_length=3)
     deadline_s: float | None = Field(None, ge=1, le=30)
+    many: int = Field(1, ge=0, le=10)
     deep: dict[str, Any] = Field({})
 
 
@@ -86,9 +87,13 @@ FAULTS = {
 
 
 def offer(_catalog: Catalog, _registrar: Registrar, _store: MemoryStore) -> Sequence[Endpoint]:
-    kinds = [("GET", {"query": Asked}), ("POST", {"body": Sent, "is_idempotent_by_key": True, "kind": lambda _call: CallKind.CREATE})]
+    posted = Endpoint(
+        method="POST", path="/api/things", summary="", tag="t", handle=echo, data=Seen, body=Sent, is_idempotent_by_key=True,
+        kind=lambda _call: CallKind.CREATE,
+    )  # fmt: skip
     return [
-        *(Endpoint(method=method, path="/api/things", summary="", tag="t", handle=echo, data=Seen, **more) for method, more in kinds),
+        posted,
+        Endpoint(method="GET", path="/api/things", summary="", tag="t", handle=echo, data=Seen, query=Asked),
         Endpoint(method="GET", path="/api/things/{thingId}", summary="", tag="t", handle=echo, data=Seen),
         Endpoint(method="POST", path="/api/things/all", summary="", tag="t", handle=echo, data=Seen),
         Endpoint(method="GET", path="/api/operation", summary="", tag="t", handle=echo, data=Seen, audience=Audience.ADMIN),
@@ -110,7 +115,7 @@ async def test_a_call_has_what_was_asked_and_its_answer_is_told_apart_from_error
         200,
         {"success": True, "data": {"tenant": "acme", "actor": actor, "path": {}, "query": query, "body": {}}},
     )
-    assert sent.body["data"]["body"] == {"display_name": "a", "events": [], "deadline_s": 5, "deep": {}}
+    assert sent.body["data"]["body"] == {"display_name": "a", "events": [], "deadline_s": 5, "many": 1, "deep": {}}
     assert one.body["data"]["path"] == {"thingId": "a.b-c"}
     assert answer.headers["cache-control"] == "no-store"
 
@@ -182,6 +187,13 @@ async def test_a_body_that_is_not_allowed_is_refused_with_field_and_hint(anyio_b
     assert (answer.status, answer.code) == (400, "INVALID_REQUEST")
     assert answer.details["field"] == field
     assert answer.details["hint"] in answer.body["error"]["message"]
+
+
+async def test_a_number_that_is_whole_is_whole_however_it_is_written(anyio_backend: object) -> None:
+    async with api(offer) as it:
+        answer = await it.ask("POST", "/api/things", data=b'{"displayName": "a", "many": 5.0, "deadlineS": 5}', **JSON)
+        assert answer.body["data"]["body"] | {"many": 5, "deadline_s": 5.0} == answer.body["data"]["body"]
+        assert (await it.ask("POST", "/api/things", data=b'{"displayName": "a", "many": 5.5}', **JSON)).details["field"] == "many"
 
 
 async def test_all_faults_are_told_at_once_and_none_quotes_what_was_sent(anyio_backend: object) -> None:

@@ -22,6 +22,7 @@ MAX_NESTING = 32
 BODY_ARRIVES_S = 10.0
 """`api_body`: from the head of a request to the last byte of its body."""
 IDEMPOTENCY_KEY = "Idempotency-Key"
+_EXACT = 2.0**53
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 
 
@@ -34,10 +35,8 @@ async def sent_body(request: web.Request, endpoint: Endpoint) -> BaseModel | Non
         return None
     if raw or request.content_type != "application/octet-stream":  # what aiohttp says where nothing is said
         _expect_json(request)
-    text = raw or b"{}"
-    _expect_sound(text)
     try:
-        return endpoint.body.model_validate_json(text, by_alias=True, by_name=False)
+        return endpoint.body.model_validate_json(_sound(raw or b"{}"), by_alias=True, by_name=False)
     except ValidationError as exc:
         raise invalid_by(exc, endpoint.body) from None  # the cause quotes what was sent
 
@@ -99,19 +98,20 @@ def _expect_json(request: web.Request) -> None:
         raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "send JSON in UTF-8 with Content-Type: application/json")
 
 
-def _expect_sound(text: bytes) -> None:
-    """JSON that has one meaning only: UTF-8, no name twice, numbers that exist, within 32 levels; an object."""
+def _sound(text: bytes) -> bytes:
+    """The same JSON where it has one meaning only: UTF-8, no name twice, numbers that exist, within 32 levels; an object."""
     try:
         orjson.loads(text)  # strict where `json` is lenient: UTF-8, lone surrogates, NaN
-        value = json.loads(text.decode(), object_pairs_hook=_object, parse_float=_finite)
+        value = json.loads(text.decode(), object_pairs_hook=_object, parse_float=_number)
+        if not isinstance(value, dict):
+            raise invalid("body", "allowed: a JSON object")
+        if _depth(value) > MAX_NESTING:
+            raise invalid("body", f"allowed: at most {MAX_NESTING} levels of nesting")
+        return orjson.dumps(value)  # refuses whole numbers beyond 64 bits
     except _NotSound as exc:
         raise invalid("body", str(exc)) from None
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         raise invalid("body", "is no JSON in UTF-8, or holds a number that is none; see /openapi.json for an example") from None
-    if not isinstance(value, dict):
-        raise invalid("body", "allowed: a JSON object")
-    if _depth(value) > MAX_NESTING:
-        raise invalid("body", f"allowed: at most {MAX_NESTING} levels of nesting")
 
 
 class _NotSound(Exception):
@@ -127,11 +127,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(text: str) -> float:
+def _number(text: str) -> float | int:
+    """To JSON Schema 1.0 is a whole number, to pydantic it is none: what is whole is read as such."""
     number = float(text)
     if not math.isfinite(number):
         raise _NotSound("holds a number that is too large; allowed: numbers below 1e308")
-    return number
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
 def _depth(value: object) -> int:
