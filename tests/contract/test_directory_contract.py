@@ -70,7 +70,7 @@ async def test_a_row_comes_back_as_it_was_written(store: Store, kind: Kind, row:
 
 
 async def test_kinds_do_not_share_their_ids(store: Store) -> None:
-    same = [replace(TENANT, id=TenantId("x")), replace(INSTANCE, id=InstanceId("x")), replace(WEBHOOK, id=WebhookId("x"))]
+    same: list[Row] = [replace(TENANT, id=TenantId("x")), replace(INSTANCE, id=InstanceId("x")), replace(WEBHOOK, id=WebhookId("x"))]
     for row in same:
         await store.directory.put(row, expected=NEW)
     assert {stored.row for stored in (await store.directory.everything()).rows if isinstance(stored.row, Tenant)} == {same[0]}
