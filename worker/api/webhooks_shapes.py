@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from worker.adapters.clock import rfc3339
 from worker.api.endpoints import ApiModel, Page
@@ -57,7 +57,18 @@ Headers = Annotated[
         json_schema_extra={"additionalProperties": False},
     ),
 ]
-EnrichContact = Annotated[Literal[False], Field(description="true comes with a later release")]
+
+
+def _not_yet(value: bool) -> bool:  # noqa: FBT001 - the signature of a validator
+    if value:
+        raise ValueError("allowed: false (contacts come with a later release)")
+    return value
+
+
+# No `Literal[False]`: 0 is equal to False, and would be one.
+EnrichContact = Annotated[
+    bool, AfterValidator(_not_yet), Field(description="true comes with a later release", json_schema_extra={"const": False})
+]
 Description = Annotated[str, Field(max_length=500, description="for people")]
 Enabled = Annotated[bool, Field(description="false: nothing is sent, and what waits becomes dead letters; true undoes a disable")]
 
