@@ -46,7 +46,7 @@ class Replica:
             return
         if change.row is None:
             self._drop(name, change.revision)
-        elif change.revision > self._removed.get(name, 0):
+        elif change.revision != self._removed.get(name):
             self._set(name, change.row, change.revision)
 
     def take_row(self, stored: Stored) -> None:
@@ -62,18 +62,19 @@ class Replica:
         for number, name in enumerate(sorted(rows)):  # in order: whoever keeps sorted lists appends
             stored, known = rows[name], self._known(name)
             if known <= until or stored.revision > known:
-                self._removed.pop(name, None)
                 self._set(name, stored.row, stored.revision)
             if number % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
 
     def _known(self, name: Name) -> Revision:
-        return self._revisions.get(name, Revision(0))
+        """The revision of the row as it is known, or of its removal."""
+        return self._revisions.get(name) or self._removed.get(name, Revision(0))
 
     def _set(self, name: Name, row: Row, revision: Revision) -> None:
         if name not in self._revisions and self.catalog.is_declared(row):
             log.warning("registered_row_not_used", kind=name[0], id=name[1], cause="the file declares the same id", next_step="remove one")
         self._revisions[name] = revision
+        self._removed.pop(name, None)
         if self._table(name[0]).get(name[1]) != row:
             self.catalog.put(row)
 
