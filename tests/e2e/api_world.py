@@ -90,7 +90,7 @@ async def api(
     registrar = Registrar(store.directory, Replica(catalog), clock)
     authentication = Authentication(catalog, registrar, admin_key=admin_key, clock=lambda: now[0])
     frame = Frame()
-    meter = Limits(store.call_counts, rates(NO_LIMITS | dict(limits or {})))
+    meter = Limits(store.call_counts, rates(NO_LIMITS | dict(limits or {})), is_known=store.idempotency.knows)
     if is_open:
         frame.open(offer(catalog, registrar, store), authentication, meter)
     async with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from secrets import token_hex
 
 import anyio
@@ -16,8 +17,9 @@ from worker.instances.idempotency import Finished, Holder, Idempotency, Mine, Re
 
 log = structlog.get_logger("worker.instances")
 
-LEASE_S = 45.0
-"""Longer than any call that runs under it (`creating.CREATE_S`, waiting for the store included)."""
+LEASE_S = 10.0
+"""A worker that died is waited for no longer: less than the deadline of whoever repeats its call."""
+RENEW_EVERY_S = 3.0
 LEAVE_WITHIN_S = 2.0
 FIRST_LOOK_S = 0.05
 SLOWEST_LOOK_S = 0.5
@@ -36,6 +38,13 @@ class StillRunning(WorkerError):
 
     def __init__(self) -> None:
         super().__init__("a call with this Idempotency-Key is still running; repeat it with the same key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    call: Repeatable
+    holder: Holder
+    plan: bytes
 
 
 class Once:
@@ -61,7 +70,7 @@ class Once:
                 case Finished(answer):
                     return answer
                 case Mine(first_plan):
-                    answer = await self._worked(call, holder, lambda plan=first_plan: work(plan))  # type: ignore[misc]
+                    answer = await self._worked(_Run(call, holder, first_plan), work)
                     if await self._is_final(call, holder, answer):
                         return answer
                 case Running(lease_left_s):
@@ -73,13 +82,30 @@ class Once:
                 case _:
                     raise KeyReused
 
-    async def _worked(self, call: Repeatable, holder: Holder, work: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _worked(self, run: _Run, work: Callable[[bytes], Awaitable[bytes]]) -> bytes:
+        ended: list[bytes | Exception] = []
         try:
-            return await work()
-        except BaseException:
-            with anyio.move_on_after(LEAVE_WITHIN_S, shield=True), suppress(StoreUnavailable):
-                await self._store.leave(call, holder)  # noqa: ASYNC102 -- shielded and bounded; else the lease ends by itself
-            raise
+            async with anyio.create_task_group() as working:
+                working.start_soon(self._keep_lease, run)
+                try:
+                    ended.append(await work(run.plan))
+                except Exception as exc:  # noqa: BLE001 -- raised below: a task group would wrap it
+                    ended.append(exc)
+                working.cancel_scope.cancel()
+        finally:
+            if not ended or isinstance(ended[0], Exception):
+                with anyio.move_on_after(LEAVE_WITHIN_S, shield=True), suppress(StoreUnavailable):
+                    await self._store.leave(run.call, run.holder)  # noqa: ASYNC102 -- shielded and bounded; else the lease ends by itself
+        if isinstance(ended[0], Exception):
+            raise ended[0]
+        return ended[0]
+
+    async def _keep_lease(self, run: _Run) -> None:
+        """Until cancelled. One that is lost all the same costs a detour: both make, or adopt, the same instance."""
+        while True:
+            await anyio.sleep(RENEW_EVERY_S)
+            with suppress(StoreUnavailable, StoreFull):
+                await self._store.begin(run.call, run.holder, run.plan, lease_s=LEASE_S)
 
     async def _is_final(self, call: Repeatable, holder: Holder, answer: bytes) -> bool:
         """False: we took so long that somebody else goes on with it; its answer is the call's."""
