@@ -106,7 +106,7 @@ class WebhookChange(ApiModel):
     deadline_s: DeadlineS = Field(0.0, json_schema_extra=_no_default)
     max_in_flight: MaxInFlight = Field(0, json_schema_extra=_no_default)
     headers: Headers = Field(default_factory=dict)
-    enrich_contact: EnrichContact = Field(default=False, json_schema_extra=_no_default)
+    enrich_contact: EnrichContact = False
     description: Description = Field("", json_schema_extra=_no_default)
     enabled: Enabled = Field(default=True, json_schema_extra=_no_default)
 
