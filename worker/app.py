@@ -33,7 +33,7 @@ from worker.api.dashboard import dashboard_routes
 from worker.api.demo_sink import DemoSink, demo_sink_routes
 from worker.api.frame import Frame
 from worker.api.health import Keys, health_routes
-from worker.api.server import application, serving
+from worker.api.server import Route, application, serving
 from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
 from worker.domain.destinations import Destinations
@@ -116,14 +116,7 @@ class Process:
         self._signals.limit(self._budget_s + WATCHDOG_GRACE_S)
         _, open_files = raise_open_files()
         log.info("worker_starts", pid=os.getpid(), owner=self._identity.owner, open_files=open_files, budget_s=self._budget_s)
-        routes = [
-            *health_routes(self._showing.health(), self._keys()),
-            *ingest_routes(self._entrance, max_body_bytes=http.max_body_bytes),
-            *self._api.routes(),
-            *dashboard_routes(),
-            *(demo_sink_routes(self._sink) if self._sink else ()),
-        ]
-        app = application(routes, max_body_bytes=http.max_body_bytes)
+        app = application(self.routes(), max_body_bytes=http.max_body_bytes)
         async with serving(app, http.host, http.port) as port, anyio.create_task_group() as outside:
             log.info("listening", host=http.host, port=port, dashboard=f"http://{_seen_at(http.host)}:{port}/")
             outside.start_soon(self._lag.measure)
@@ -131,6 +124,16 @@ class Process:
             code = await self._until_stopped(f"http://127.0.0.1:{port}")
             outside.cancel_scope.cancel()
         return code
+
+    def routes(self) -> list[Route]:
+        """Everything that is served over HTTP."""
+        return [
+            *health_routes(self._showing.health(), self._keys()),
+            *ingest_routes(self._entrance, max_body_bytes=self._settings.http.max_body_bytes),
+            *self._api.routes(),
+            *dashboard_routes(),
+            *(demo_sink_routes(self._sink) if self._sink else ()),
+        ]
 
     async def _until_stopped(self, base_url: str) -> ExitCode:
         """Opens the store unless a signal comes first; then runs until one does."""

@@ -29,12 +29,13 @@ LINGER_S = 1.0
 CLOSE_S = 2.0
 """`http_close`: what answers under way get once the listener has closed."""
 
+Route: TypeAlias = web.AbstractRouteDef
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger("worker.http")
 
 
-def application(routes: Iterable[web.AbstractRouteDef], *, max_body_bytes: int) -> web.Application:
+def application(routes: Iterable[Route], *, max_body_bytes: int) -> web.Application:
     """The pages behind one middleware, so that no answer is bare: every error names its cause in the shape of contract 5."""
     app = web.Application(client_max_size=max_body_bytes, middlewares=[_explained])
     app.add_routes(routes)
