@@ -68,8 +68,10 @@ async def test_a_webhook_registered_at_one_worker_gets_what_another_routes_withi
 async def test_an_instance_registered_at_one_worker_is_accepted_by_another_at_once() -> None:
     """Also by one that cannot hear of it: it asks the store before it says 404."""
     async with two_workers() as (it, owner, other):
-        await registered(it, other, webhook("new"), instance("fresh"))
-        owner.engine.follower._replica.catalog.drop(instance("fresh"))  # noqa: SLF001 -- as before the news comes
+        await registered(it, other, webhook("new"))
+        owner.faults.before = _only_hears_nothing
+        await pass_time(2 * BLOCK_S)
+        await registered(it, other, instance("fresh"))
         assert "fresh" not in owner.engine.catalog.instances
         [reply] = await it.push(owner, instance="fresh")
         assert reply.status == 202
@@ -79,8 +81,10 @@ async def test_an_instance_registered_at_one_worker_is_accepted_by_another_at_on
 async def test_what_an_unknown_instance_sent_is_delivered_by_an_owner_that_never_heard_of_it() -> None:
     """Accepted by a worker that knew it, deleted before the owner read it: an accepted event is never unwanted for that."""
     async with two_workers() as (it, owner, other):
-        await registered(it, other, instance("fresh"))
         owner.faults.before = _only_hears_nothing
+        await pass_time(2 * BLOCK_S)
+        await registered(it, other, instance("fresh"))
+        assert "fresh" not in owner.engine.catalog.instances
         [reply] = await it.push(other, instance="fresh")
         assert reply.status == 202
         await it.all_delivered("crm", within_s=5)
