@@ -155,6 +155,8 @@ def code_of(header: str | None) -> str | None:
 def _cause(status: int, words: str) -> BrokerCause:
     if status == 402 or (status in _QUOTA_STATUSES and _QUOTA_WORDS.search(words)):  # noqa: PLR2004 - the statuses' own numbers
         return BrokerCause.QUOTA
+    if "rate-overlimit" in words:  # WhatsApp's own word, behind whatever status
+        return BrokerCause.RATE_LIMITED
     if (known := _CAUSES.get(status)) is not None:
         return known
     if _STORAGE_WORDS.search(words):

@@ -134,13 +134,15 @@ def _webhook(push: Push) -> dict[str, Any]:
 
 
 def _instance(item: Mapping[str, Any]) -> BrokerInstance | None:
-    name = text_at(item, "name")
+    """A row as 2.x has it; or, as its OpenAPI document still shows, within `instance` and under the names of 1.x."""
+    item = mapping_at(item, "instance") or item
+    name = text_at(item, "name") or text_at(item, "instanceName")
     if name is None:
         return None
-    phone = phone_of(item.get("ownerJid"))
+    phone = phone_of(item.get("ownerJid") or item.get("owner"))
     return BrokerInstance(
         name=name,
-        status=_status(text_at(item, "connectionStatus"), is_paired=phone is not None),
+        status=_status(text_at(item, "connectionStatus") or text_at(item, "status"), is_paired=phone is not None),
         phone_number=phone,
         profile_name=text_at(item, "profileName"),
         last_activity=instant_at(item, "updatedAt"),

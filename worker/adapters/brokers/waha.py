@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver
 
 from worker.adapters.brokers.answers import Answer
 from worker.adapters.brokers.client import BrokerClient, Call, RestBroker, segment
-from worker.adapters.brokers.reading import phone_of
+from worker.adapters.brokers.reading import contact, phone_of
 from worker.gateways.reading import instant_at, mapping_at, text_at
 from worker.instances.broker import (
     AlreadyExists,
@@ -26,6 +26,9 @@ from worker.instances.broker import (
 
 _UNPROCESSABLE = 422
 _NOT_FOUND = 404
+_SERVER_ERROR = 500
+_NO_PICTURE = ("not-authorized", "item-not-found")
+"""What WhatsApp answers where there is no picture, or it is not for us to see (devlikeapro/waha#381)."""
 _STATUSES: Mapping[str, InstanceStatus] = {
     "STOPPED": InstanceStatus.DISCONNECTED,
     "STARTING": InstanceStatus.CONNECTING,
@@ -100,13 +103,16 @@ class WahaBroker(RestBroker):
             answer.expect_success()
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
-        asked = {"contactId": contact_id, "session": name}
         call = self._client.call(timeout_s)
+        asked = {"contactId": contact(contact_id, "c.us"), "session": name}
         answer = await call.get("/api/contacts/profile-picture", asked)
         if _says_unknown(answer):
             await self._session(call, name)  # of one that is stopped it says the same
-        if answer.status in {_NOT_FOUND, _UNPROCESSABLE}:
             raise self._not_connected(name)
+        if answer.status == _UNPROCESSABLE and "not as expected" in answer.words():
+            raise self._not_connected(name)
+        if answer.status == _SERVER_ERROR and any(said in answer.words() for said in _NO_PICTURE):
+            return None
         return text_at(answer.mapping(), "profilePictureURL")
 
     async def _session(self, call: Call, name: str) -> Answer:

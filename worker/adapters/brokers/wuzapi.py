@@ -169,11 +169,12 @@ def _named(users: list[Mapping[str, Any]], name: str, token: str) -> Mapping[str
 
 
 def _instance(user: Mapping[str, Any]) -> BrokerInstance | None:
-    """`jid` stays after a logout: it says whose number it is only of one that is logged in."""
+    """`jid` stays after a logout: it is somebody's number only while `loggedIn`. Where that is not said, `connected` means both."""
     name = text_at(user, "name")
     if name is None:
         return None
-    is_connected, is_logged_in = flag_at(user, "connected") is True, flag_at(user, "loggedIn") is True
+    is_connected = flag_at(user, "connected") is True
+    is_logged_in = is_connected and flag_at(user, "loggedIn") is not False
     status = InstanceStatus.DISCONNECTED
     if is_connected:
         status = InstanceStatus.CONNECTED if is_logged_in else InstanceStatus.QR_REQUIRED
