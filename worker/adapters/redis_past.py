@@ -39,6 +39,8 @@ SCRIPTS = (LETTER_PAGE, HEADINGS, REPLAY, EVENT_STATES, PAST_EVENTS, ENQUEUE)
 
 LOOKED_AT = 2_000
 """Dead letters per shard and call."""
+SHARE, SHARE_AT_LEAST = 4, 100
+"""One shard gives at most a quarter of a long page: sixteen whole ones would be read to throw most of them away."""
 BATCH = 64
 SEGMENTS = 16
 STRETCH_BYTES = 4 << 20
@@ -62,7 +64,8 @@ class RedisDeadLetters:
         if wanted.instance_id is not None:
             shards = [shard_of(wanted.instance_id, self._shards)]
         args = _page_args(wanted, after, newest_first=newest_first)
-        commands = [LETTER_PAGE.call((k.dead, k.dead_at), (*args, limit, self._looked_at)) for k in map(ShardKeys, shards)]
+        matches = min(limit, max(SHARE_AT_LEAST, limit // SHARE))
+        commands = [LETTER_PAGE.call((k.dead, k.dead_at), (*args, matches, self._looked_at)) for k in map(ShardKeys, shards)]
         answers = await self._data.exchange(commands)
         merged = [_letter(shard, row) for shard, answer in zip(shards, answers, strict=True) for row in answer[4:]]
         merged.sort(key=lambda letter: letter.place, reverse=newest_first)
