@@ -44,17 +44,11 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Api:
-    """A client on the API, and what stands behind it. `now_s` is the clock of the lock-out."""
+class Client:
+    """A client on the API."""
 
     client: aiohttp.ClientSession = field(repr=False)
     port: int
-    frame: Frame
-    authentication: Authentication
-    store: MemoryStore
-    catalog: Catalog
-    registrar: Registrar
-    now: list[float]
 
     async def ask(self, method: str, path: str, *, key: str | None = ACME_KEY, data: Any = None, **headers: str) -> Answer:
         """`data`: bytes as they are, anything else as JSON."""
@@ -69,11 +63,28 @@ class Api:
             return Answer(answer.status, orjson.loads(body) if is_json else body, answer.headers)
 
 
+@dataclass
+class Api(Client):
+    """The API's frame, and what stands behind it. `now` is the clock of the lock-out."""
+
+    frame: Frame
+    authentication: Authentication
+    store: MemoryStore
+    catalog: Catalog
+    registrar: Registrar
+    now: list[float]
+
+
 def declared() -> Catalog:
     """Two tenants of the file, each with an instance and a webhook."""
     tenants = [Tenant(id=t, api_keys_sha256=(key_sha256(key),)) for t, key in ((ACME, ACME_KEY), (OTHER, OTHER_KEY))]
     instances = [Instance(id=InstanceId(f"{t.id}-sales"), tenant_id=t.id, gateway="waha", gateway_instance="default") for t in tenants]
-    webhooks = [Webhook(id=WebhookId(f"{t.id}-crm"), tenant_id=t.id, url="https://crm.example.com/", secrets=("whsec_x",)) for t in tenants]
+    webhooks = [
+        Webhook(
+            id=WebhookId(f"{t.id}-crm"), tenant_id=t.id, url="https://crm.example.com/", secrets=("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",)
+        )
+        for t in tenants
+    ]
     return Catalog(tenants, instances, webhooks)
 
 

@@ -88,7 +88,7 @@ async def put_to_the_test(rig: Rig, worker: Worker, *, examples: int) -> Book:
 
 async def test_whatever_is_sent_the_answer_is_one_that_the_document_describes(rig: Rig) -> None:
     async with site(rig, API__RATE_LIMITS=NO_LIMITS) as worker:
-        book = await put_to_the_test(rig, worker, examples=scaled(5, 60))
+        book = await put_to_the_test(rig, worker, examples=scaled(5, 150))
         assert worker.is_alive
         assert not worker.lines("request_failed")
     figures.state("the API as described", cases=book.cases, statuses=dict(sorted(book.statuses.items())))
