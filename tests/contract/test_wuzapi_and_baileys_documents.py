@@ -17,13 +17,13 @@ pytestmark = pytest.mark.anyio
 
 # ─── wuzapi ───
 
-WUZAPI_ROW = """{"id": 1, "name": "admin", "token": "H4Zbhwr72PBrtKdTIgS", "webhook": "https://example.com/webhook", "jid":
- "5491155553934@s.whatsapp.net", "qrcode": "", "connected": true, "expiration": 0, "events": "Message,ReadReceipt"}"""
+WUZAPI_ROW = """{"id": 1, "name": "admin", "token": "SAMPLE-TOKEN-NOT-A-SECRET", "webhook": "https://example.com/webhook", "jid":
+ "5511900000002@s.whatsapp.net", "qrcode": "", "connected": true, "expiration": 0, "events": "Message,ReadReceipt"}"""
 """API.md, "List All Users"; the source adds `loggedIn` and an envelope."""
 NO_SESSION = '{"code":500,"error":"No session","success":false}'
 NO_SESSION_NOW = '{"code":500,"error":"no session","success":false}'
 DONE = '{"code":200,"data":{"Details":"Logged out"},"success":true}'
-CONNECTED = """{"code":200,"data":{"details":"Connected!","events":"Message","jid":"5491155554444.0:52@s.whatsapp.net","webhook":
+CONNECTED = """{"code":200,"data":{"details":"Connected!","events":"Message","jid":"5511900000003.0:52@s.whatsapp.net","webhook":
  "http://some.site/webhook?token=123456"},"success":true}"""
 
 
@@ -38,7 +38,7 @@ def listed(**changes: object) -> str:
 
 async def test_wuzapi_lists_users_with_an_envelope_and_without() -> None:
     """Before there was `loggedIn`, `connected` said both."""
-    connected = BrokerInstance(name="admin", status=InstanceStatus.CONNECTED, phone_number="5491155553934")
+    connected = BrokerInstance(name="admin", status=InstanceStatus.CONNECTED, phone_number="5511900000002")
     for said in (f"[{WUZAPI_ROW}]", listed(loggedIn=True)):
         async with saying("wuzapi", {"GET /admin/users": (200, said)}) as (broker, canned):
             assert await broker.instances() == [connected]
@@ -49,7 +49,7 @@ async def test_wuzapi_lists_users_with_an_envelope_and_without() -> None:
 @pytest.mark.parametrize(
     ("connected", "logged_in", "status", "phone"),
     [
-        (True, True, InstanceStatus.CONNECTED, "5491155553934"),
+        (True, True, InstanceStatus.CONNECTED, "5511900000002"),
         (True, False, InstanceStatus.QR_REQUIRED, None),
         (False, False, InstanceStatus.DISCONNECTED, None),
     ],
@@ -57,7 +57,7 @@ async def test_wuzapi_lists_users_with_an_envelope_and_without() -> None:
 async def test_wuzapi_says_who_it_is_only_of_one_that_is_logged_in(
     connected: bool, logged_in: bool, status: InstanceStatus, phone: str | None
 ) -> None:
-    said = listed(connected=connected, loggedIn=logged_in, jid="5491155553934.0:52@s.whatsapp.net")
+    said = listed(connected=connected, loggedIn=logged_in, jid="5511900000002.0:52@s.whatsapp.net")
     async with saying("wuzapi", {"GET /admin/users": (200, said)}) as (broker, _):
         assert await broker.status("admin") == BrokerInstance(name="admin", status=status, phone_number=phone)
 
@@ -155,7 +155,7 @@ async def test_wuzapi_is_deleted_by_its_number_after_it_was_logged_out() -> None
     async with saying("wuzapi", answers) as (broker, canned):
         await broker.delete("acme-1")
     assert [f"{asked.method} {asked.path}" for asked in canned.asked] == list(answers)
-    assert canned.asked[1].headers["token"] == "H4Zbhwr72PBrtKdTIgS"
+    assert canned.asked[1].headers["token"] == "SAMPLE-TOKEN-NOT-A-SECRET"
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ async def test_wuzapi_is_deleted_by_its_number_after_it_was_logged_out() -> None
 )
 async def test_wuzapi_has_a_picture_or_may_not_show_it(code: int, said: str, found: str | None) -> None:
     async with saying("wuzapi", {"POST /user/avatar": (code, said)}) as (broker, canned):
-        assert await broker.picture("acme-1", "5491155554445@c.us") == found
-    assert canned.asked[0].body == {"Phone": "5491155554445@s.whatsapp.net", "Preview": False}
+        assert await broker.picture("acme-1", "5511900000004@c.us") == found
+    assert canned.asked[0].body == {"Phone": "5511900000004@s.whatsapp.net", "Preview": False}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ async def test_wuzapi_has_a_picture_or_may_not_show_it(code: int, said: str, fou
 async def test_wuzapi_can_ask_nobody_for_a_picture(said: str) -> None:
     async with saying("wuzapi", {"POST /user/avatar": (500, orjson.dumps({"code": 500, "error": said}).decode())}) as (broker, _):
         with pytest.raises(NotConnected):
-            await broker.picture("acme-1", "5491155554445@c.us")
+            await broker.picture("acme-1", "5511900000004@c.us")
 
 
 async def test_wuzapi_cannot_reach_its_database() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Annotated, Literal
 
 import anyio
@@ -10,6 +11,7 @@ import typer
 
 from worker.commands.refusals import guarded
 from worker.domain.catalog import Catalog
+from worker.domain.errors import ConfigurationError
 from worker.lifecycle import ExitCode, arm
 from worker.settings import Settings
 
@@ -100,6 +102,27 @@ def simulate_command(  # noqa: PLR0913 - one per option
         return 0 if anyio.run(simulate, plan).is_clean else 1
 
     raise typer.Exit(guarded(command))
+
+
+@application.command("fake-gateway")
+def fake_gateway_command(
+    *,
+    gateway: Annotated[Literal["baileys", "evolution", "waha", "wuzapi"], typer.Option(help="Which one to pretend to be.")] = "waha",
+    port: Annotated[int, typer.Option(help="On loopback; 0 takes any that is free.", min=0, max=65_535)] = 3000,
+    api_key: Annotated[str, typer.Option(help="The key it wants.")] = "fake-gateway-key",
+    push_url: Annotated[str | None, typer.Option(help="Where instances push that were not told where (all of baileys).")] = None,
+    push_secret: Annotated[str | None, typer.Option(help="What those pushes are signed with.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the events it makes up.")] = 1,
+) -> None:
+    """Pretends to be a gateway: its REST side, signed events, and any trouble you tell it to make. Needs no settings; Ctrl-C ends it."""
+    from worker.commands.fake_gateway import Plan, serve
+
+    plan = Plan(gateway=gateway, port=port, api_key=api_key, push_url=push_url, push_secret=push_secret, seed=seed)
+    try:
+        anyio.run(serve, plan)
+    except ConfigurationError as error:
+        print(*error.faults, sep="\n", file=sys.stderr)
+        raise typer.Exit(ExitCode.MISCONFIGURED) from None
 
 
 @application.command("replay")

@@ -1,0 +1,37 @@
+"""`fake-gateway`: serves a gateway that does not exist until it is told to stop, for trying the API by hand and for demos."""
+
+from __future__ import annotations
+
+import signal
+
+import anyio
+
+from worker.domain.errors import ConfigurationError
+from worker.fake_gateway.server import Plan, fake_gateway
+
+
+async def serve(plan: Plan) -> None:
+    """Until SIGINT or SIGTERM. Raises `ConfigurationError` where the port cannot be had."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with fake_gateway(plan) as fake:
+                print(*_greeting(plan, fake.url), sep="\n", flush=True)
+                async for _ in signals:
+                    return
+        except OSError as error:
+            raise ConfigurationError([f"--port: {plan.port}: allowed: a free port ({error.strerror})"]) from None
+
+
+def _greeting(plan: Plan, url: str) -> list[str]:
+    return [
+        f"A fake {plan.gateway} listens at {url}. In the worker's file:",
+        "",
+        "[[brokers]]",
+        'id = "fake"',
+        f'gateway = "{plan.gateway}"',
+        f'url = "{url}"',
+        f'api_key = "{plan.api_key}"',
+        "",
+        f'Make trouble: curl {url}/_fake/trouble -d \'{{"match": "GET *", "kind": "status", "status": 503, "times": 2}}\'',
+        "Ctrl-C ends it.",
+    ]
