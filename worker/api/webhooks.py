@@ -215,10 +215,10 @@ class _Webhooks:
         if reserved:
             message = f"the worker sets {', '.join(reserved)} itself; leave it out or choose another name"
             raise ApiError(409, RESERVED.code, message, details={"headers": reserved})
-        unknown = [i for i in dict.fromkeys(instance_ids) if not await self._has_instance(tenant_id, i)]
-        if unknown:
-            message = "the tenant has no such instance; GET /api/integrations/whatsapp/instances lists those there are"
-            raise ApiError(409, UNKNOWN_INSTANCE.code, message, details={"instanceIds": unknown[:20]})
+        for instance_id in dict.fromkeys(instance_ids):
+            if not await self._has_instance(tenant_id, instance_id):
+                message = "the tenant has no such instance; GET /api/integrations/whatsapp/instances lists those there are"
+                raise ApiError(409, UNKNOWN_INSTANCE.code, message, details={"instanceId": instance_id})
         why_not = None if url is None else await self.services.objection(url)
         if why_not is not None:
             raise ApiError(409, FORBIDDEN.code, f"events may not be sent to this URL: {why_not}", details={"reason": why_not})

@@ -82,6 +82,13 @@ def decide(
     return RetryAt(jittered_s(policy.schedule_s[attempts_made - 1], unit_random) if asked_s is None else asked_s)
 
 
+def describe(result: Answer | Failure) -> str:
+    """The result as an operator reads it in a dead letter: no payload, no URL, no secret."""
+    if isinstance(result, Answer):
+        return f"HTTP {result.status}"
+    return f"{result.cause} at {result.stage}" + (f": {result.detail}" if result.detail else "")
+
+
 def _asked_s(result: Answer | Failure, wall_now_s: float) -> float | None:
     """How long the endpoint asks us to wait; None where it does not, or not readably (RFC 9110, 10.2.3)."""
     if isinstance(result, Failure) or result.retry_after is None or result.status not in _HONOURS_RETRY_AFTER:

@@ -37,7 +37,7 @@ from worker.event_integration.building import Builder
 from worker.event_integration.bulkheads import Bulkheads, SlotResult, Verdict
 from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.observing import Observer
-from worker.event_integration.outcome import DELIVERED, Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide
+from worker.event_integration.outcome import DELIVERED, Dead, Delivered, Outcome, RetryAt, RetryPolicy, decide, describe
 from worker.event_integration.retry_queue import Claimed, DeadReason
 from worker.event_integration.routing import Router
 from worker.event_integration.settling import Settling
@@ -50,6 +50,7 @@ log = structlog.get_logger()
 SUSPECT_PARK_S = 1.0
 TRIES_PER_FREED_SLOT = 8
 DELETED = "the webhook was deleted"
+PUT_ASIDE_AT_ONCE = 200
 ASK_AGAIN_S = 0.02
 """A lane told to wait is not asked about for each event that joins it: a freed slot wakes it, or whoever joins later than this."""
 
@@ -210,8 +211,8 @@ class Pipeline:
                 self._bury_with_line(self._buffer.take(lane), reason, why)
                 continue
             if webhook.id in self.paused:
-                self._settling.park(self._buffer.take(lane))
-                continue
+                self._put_aside(lane)
+                return
             admission = self._bulkheads.admit(webhook, now_s, retry=False, firsts_wait=False)
             if admission.verdict is Verdict.START and (self.accepts_suspects or not self._bulkheads.is_suspect(webhook.id)):
                 self._start(self._buffer.take(lane), lane, webhook, now_s)
@@ -220,6 +221,13 @@ class Pipeline:
                 return
             else:
                 self._settling.park(self._buffer.take(lane), due_in_s=max(SUSPECT_PARK_S, admission.reopen_in_s))
+
+    def _put_aside(self, lane: Lane) -> None:
+        """Of a paused webhook; a long lane in several turns, between which the loop serves others."""
+        for _ in range(min(PUT_ASIDE_AT_ONCE, len(lane.waiting))):
+            self._settling.park(self._buffer.take(lane))
+        if lane.waiting:
+            self._queue_up(lane)
 
     def _bury_with_line(self, delivery: Delivery, reason: DeadReason, why: str) -> None:
         """Nobody will be asked any more: whoever waits behind it in its chat has nothing to wait for."""
@@ -391,10 +399,3 @@ class Pipeline:
             "disabled_webhooks": sorted(self.disabled),
             "bulkheads": dict(self._bulkheads.statistics()),
         }
-
-
-def describe(result: Answer | Failure) -> str:
-    """The result as an operator reads it in a dead letter: no payload, no URL, no secret."""
-    if isinstance(result, Answer):
-        return f"HTTP {result.status}"
-    return f"{result.cause} at {result.stage}" + (f": {result.detail}" if result.detail else "")

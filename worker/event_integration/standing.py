@@ -58,7 +58,8 @@ class Standing:
         self._read: Mapping[WebhookId, WebhookState] = {}
         """As last read; their ages count from `_read_at_s`."""
         self._read_at_s = 0.0
-        self._turning = anyio.Lock()
+        self._reading = anyio.Lock()
+        """Two answers must not be taken over in the wrong order."""
         self._answered: set[WebhookId] = set()
         self._failed: dict[WebhookId, Answer | Failure] = {}
         self._forbidden: dict[WebhookId, Failure] = {}
@@ -103,7 +104,7 @@ class Standing:
         while True:
             self._tell()
             try:
-                await self.look()
+                await self._turn()
                 self._is_away = False
             except AWAY as exc:
                 if not self._is_away:
@@ -119,29 +120,39 @@ class Standing:
         self._ailing.tell(failed=self._failed, forbidden=forbidden, answered=self._answered, now_s=anyio.current_time())
 
     async def look(self) -> None:
-        """A turn now: for whoever has just changed the table, so that this worker knows it at once. Raises `StoreUnavailable`."""
-        async with self._turning:
-            await self._turn()
+        """Reads the table now: for whoever has just changed it, so that this worker knows at once. Raises `StoreUnavailable`.
+
+        Cancelling leaves what was known.
+        """
+        async with self._reading:
+            await self._read_table()
 
     async def _turn(self) -> None:
-        """Reads the table, writes what is news to it, and takes over who is disabled and who is paused."""
+        """Reads the table, takes over who is disabled and who is paused, and writes what is news to it."""
+        async with self._reading:
+            states = await self._read_table()
+            answered, self._answered = self._answered, set()
+            failed, self._failed = self._failed, {}
+            try:
+                ailing = {w: state for w, state in states.items() if state.is_failing or state.disabled is not None}
+                written = await self._write(ailing, answered, set(failed))
+            except AWAY:
+                self._failed = {w: result for w, result in failed.items() if w not in self._answered} | self._failed
+                self._answered |= answered
+                raise
+            if self._adopt(self.disabled | written):
+                self.changed()
+
+    async def _read_table(self) -> Mapping[WebhookId, WebhookState]:
         asked_at_s = anyio.current_time()
         states = await self._states.all_states()
-        answered, self._answered = self._answered, set()
-        failed, self._failed = self._failed, {}
-        try:
-            ailing = {w: state for w, state in states.items() if state.is_failing or state.disabled is not None}
-            written = await self._write(ailing, answered, set(failed))
-        except AWAY:
-            self._failed = {webhook_id: result for webhook_id, result in failed.items() if webhook_id not in self._answered} | self._failed
-            self._answered |= answered
-            raise
-        known = {webhook_id: state.disabled for webhook_id, state in states.items() if state.disabled is not None}
         self._read, self._read_at_s = states, asked_at_s
         self.is_known = True
+        known = {webhook_id: state.disabled for webhook_id, state in states.items() if state.disabled is not None}
         is_news = self._adopt_paused({w for w, state in states.items() if state.is_paused})
-        if self._adopt(known | written | dict.fromkeys(self._gone, DisabledReason.GONE)) or is_news:
+        if self._adopt(known | dict.fromkeys(self._gone, DisabledReason.GONE)) or is_news:
             self.changed()
+        return states
 
     async def _write(
         self, states: Mapping[WebhookId, WebhookState], answered: set[WebhookId], failed: set[WebhookId]
@@ -191,7 +202,8 @@ class Standing:
     def _take_in(self, webhook_id: WebhookId, reason: DisabledReason) -> None:
         if webhook_id not in self.disabled:
             self.disabled[webhook_id] = reason
-            log.error(
+            tell = log.info if reason is DisabledReason.BY_HAND else log.error
+            tell(
                 "webhook_disabled",
                 webhook=webhook_id,
                 cause=reason.why,
