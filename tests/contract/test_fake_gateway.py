@@ -51,9 +51,9 @@ async def a_door() -> AsyncIterator[Door]:
 
 
 @asynccontextmanager
-async def told(fake: FakeGateway) -> AsyncIterator[aiohttp.ClientSession]:
+async def told(fake: FakeGateway) -> AsyncIterator[aiohttp.ClientSession]:  # noqa: TID251 - a person
     """As a person tells it, by HTTP."""
-    async with aiohttp.ClientSession(fake.url) as session:  # noqa: TID251 - the person
+    async with aiohttp.ClientSession(fake.url) as session:  # noqa: TID251 - a person
         yield session
 
 
@@ -66,10 +66,8 @@ async def a_made_instance(fake: FakeGateway, push: Push | None) -> None:
 @pytest.mark.parametrize("gateway", FAKES)
 async def test_an_instance_pushes_where_it_was_told_to_signed_as_our_own_door_wants_it(gateway: str) -> None:
     async with a_door() as door:
-        plan = Plan(
-            gateway=gateway, push_url=door.url if gateway == "baileys" else None, push_secret=SECRET if gateway == "baileys" else None
-        )
-        async with fake_gateway(plan) as fake:
+        environment = {"push_url": door.url, "push_secret": SECRET} if gateway == "baileys" else {}
+        async with fake_gateway(Plan(gateway=gateway, **environment)) as fake:
             await a_made_instance(fake, Push(url=door.url, secret=SECRET))
             assert await fake.push(NAME, 20) == {"202": 20}
     module = GATEWAYS[gateway]
@@ -154,6 +152,6 @@ async def test_no_repr_of_a_fake_tells_a_secret(gateway: str) -> None:
     async with fake_gateway(Plan(gateway=gateway, push_url="http://u:p@x/y", push_secret=SECRET)) as fake:
         await a_made_instance(fake, Push(url="http://u:p@x/y", secret=SECRET))
         fake.pair(NAME, "5511900000001")
-        told = f"{fake!r} {fake.plan!r} {fake.instances!r}"
+        shown = f"{fake!r} {fake.plan!r} {fake.instances!r}"
         for secret in (SECRET, fake.api_key, "u:p@", "5511900000001"):
-            assert secret not in told
+            assert secret not in shown

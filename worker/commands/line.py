@@ -115,7 +115,8 @@ def fake_gateway_command(
     seed: Annotated[int, typer.Option(help="Of the events it makes up.")] = 1,
 ) -> None:
     """Pretends to be a gateway: its REST side, signed events, and any trouble you tell it to make. Needs no settings; Ctrl-C ends it."""
-    from worker.commands.fake_gateway import Plan, serve
+    from worker.commands.fake_gateway import serve
+    from worker.fake_gateway.server import Plan
 
     plan = Plan(gateway=gateway, port=port, api_key=api_key, push_url=push_url, push_secret=push_secret, seed=seed)
     try:
