@@ -111,8 +111,7 @@ class Pipeline:
         self._finishing: Lane | None = None
         """Whose attempt is being settled: it is served after that, whoever steps up in it."""
         self.standing = parts.standing
-        self.disabled = parts.standing.disabled
-        self.paused = parts.standing.paused
+        self.disabled, self.paused = parts.standing.disabled, parts.standing.paused
         self.cutoff_s: float | None = None
         """While draining: no attempt runs beyond this instant."""
         self.accepts_suspects = True
@@ -293,9 +292,8 @@ class Pipeline:
         self._finish(attempt, result)
 
     def _report_fault(self, attempt: Attempt, result: Failure) -> None:
-        log.error(
-            "attempt_failed_inside", cause=result.detail, webhook=attempt.webhook.id, event_key=attempt.delivery.event.record.event_key
-        )
+        event_key = attempt.delivery.event.record.event_key
+        log.error("attempt_failed_inside", cause=result.detail, webhook=attempt.webhook.id, event_key=event_key)
 
     def _finish(self, attempt: Attempt, result: Answer | Failure) -> None:
         """Decides, frees the slot, settles, and gives the slot to whoever waits."""
@@ -397,5 +395,6 @@ class Pipeline:
             "hungry_lanes": len(self._hungry),
             "oldest_age_s": round(self.oldest_age_s(), 3),
             "disabled_webhooks": sorted(self.disabled),
+            "paused_webhooks": sorted(self.paused),
             "bulkheads": dict(self._bulkheads.statistics()),
         }
