@@ -20,6 +20,7 @@ from worker.api.webhooks_shapes import (
     OneWebhook,
     OneWebhookWithSecret,
     WebhookChange,
+    WebhookFacts,
     WebhooksQuery,
     webhook_shown,
 )
@@ -146,21 +147,15 @@ class _Webhooks:
             raise ApiError(409, LIMIT.code, f"a tenant has at most {MAX_WEBHOOKS} webhooks; delete one that nobody needs")
         await self._check(call.tenant_id, sent.url, sent.instance_ids, sent.headers)
         secret = services.new_secret()
-        webhook = Webhook(
+        bare = Webhook(
             id=services.new_id(),
             tenant_id=call.tenant_id,
             url=sent.url,
             instance_ids=frozenset(map(InstanceId, sent.instance_ids)),
-            events=tuple(sent.events),
-            format=sent.format,
-            ordering=sent.ordering,
-            deadline_s=sent.deadline_s or services.defaults.deadline_s,
-            max_in_flight=sent.max_in_flight or services.defaults.max_in_flight,
             secrets=(secret,),
-            headers=dict(sent.headers),
-            description=sent.description,
             created_at=services.created_at(),
         )
+        webhook = as_sent(bare, sent, services.defaults)
         if not sent.enabled:  # before anybody can route to it
             await services.states.disable(webhook.id, DisabledReason.BY_HAND)
             await self.finding.look()
@@ -211,17 +206,11 @@ class _Webhooks:
 
     async def _check(self, tenant_id: TenantId, url: str | None, instance_ids: Any, headers: Mapping[str, str]) -> None:  # noqa: ANN401 -- strings
         """What no schema can say. Raises `ApiError` 409."""
-        reserved = sorted(name for name in headers if is_our_header(name))
-        if reserved:
-            message = f"the worker sets {', '.join(reserved)} itself; leave it out or choose another name"
-            raise ApiError(409, RESERVED.code, message, details={"headers": reserved})
         for instance_id in dict.fromkeys(instance_ids):
             if not await self._has_instance(tenant_id, instance_id):
                 message = "the tenant has no such instance; GET /api/integrations/whatsapp/instances lists those there are"
                 raise ApiError(409, UNKNOWN_INSTANCE.code, message, details={"instanceId": instance_id})
-        why_not = None if url is None else await self.services.objection(url)
-        if why_not is not None:
-            raise ApiError(409, FORBIDDEN.code, f"events may not be sent to this URL: {why_not}", details={"reason": why_not})
+        await expect_allowed(self.services, url, headers)
 
     async def _has_instance(self, tenant_id: TenantId, instance_id: str) -> bool:
         instance = await self.services.registrar.find_instance(instance_id)
@@ -252,6 +241,32 @@ def webhook_endpoints(services: WebhookServices) -> list[Endpoint]:
             handle=webhooks.delete, status=204, faults=(NOT_FOUND, DECLARED),
         ),
     ]  # fmt: skip
+
+
+def as_sent(bare: Webhook, sent: WebhookFacts, defaults: Defaults) -> Webhook:
+    """`bare` with what was sent; where that is silent, as the operator's settings say."""
+    return replace(
+        bare,
+        url=sent.url,
+        events=tuple(sent.events),
+        format=sent.format,
+        ordering=sent.ordering,
+        deadline_s=sent.deadline_s or defaults.deadline_s,
+        max_in_flight=sent.max_in_flight or defaults.max_in_flight,
+        headers=dict(sent.headers),
+        description=sent.description,
+    )
+
+
+async def expect_allowed(services: WebhookServices, url: str | None, headers: Mapping[str, str]) -> None:
+    """What no schema can say of a URL and of headers. Raises `ApiError` 409."""
+    reserved = sorted(name for name in headers if is_our_header(name))
+    if reserved:
+        message = f"the worker sets {', '.join(reserved)} itself; leave it out or choose another name"
+        raise ApiError(409, RESERVED.code, message, details={"headers": reserved})
+    why_not = None if url is None else await services.objection(url)
+    if why_not is not None:
+        raise ApiError(409, FORBIDDEN.code, f"events may not be sent to this URL: {why_not}", details={"reason": why_not})
 
 
 def not_found() -> ApiError:

@@ -81,9 +81,10 @@ class WebhooksQuery(Page):
     cursor: str | None = Field(None, pattern=NAME_PATTERN, description="`meta.nextCursor` of the page before")
 
 
-class NewWebhook(ApiModel):
+class WebhookFacts(ApiModel):
+    """What there is to say about a webhook that is to be made, but whose events it gets."""
+
     url: Url
-    instance_ids: InstanceIds = Field(default_factory=list)
     events: Events = Field(default_factory=list)
     format: Format = "normalized"
     ordering: Ordering = "none"
@@ -92,6 +93,10 @@ class NewWebhook(ApiModel):
     headers: Headers = Field(default_factory=dict)
     enrich_contact: EnrichContact = False
     description: Description = ""
+
+
+class NewWebhook(WebhookFacts):
+    instance_ids: InstanceIds = Field(default_factory=list)
     enabled: Enabled = True
 
 
