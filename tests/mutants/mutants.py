@@ -221,4 +221,32 @@ MUTANTS = (
         new="",
         killers=("tests/unit/test_web_tokens.py::test_another_algorithm_is_refused_whatever_the_signature[header0]",),
     ),
+    Mutant(
+        name="nobody told the store who is held back",
+        file="worker/event_integration/retry_pump.py",
+        old="        await self._holding.keep(tenure)\n",
+        new="",
+        killers=("tests/component/test_paused_webhooks.py::test_a_paused_webhook_gets_nothing_and_everything_once_it_is_resumed",),
+    ),
+    Mutant(
+        name="claiming before it is known who is paused",
+        file="worker/event_integration/holding.py",
+        old="        if not self._standing.is_known:\n",
+        new="        if False:\n",
+        killers=("tests/component/test_paused_webhooks.py::test_a_worker_that_has_not_read_who_is_paused_claims_nothing",),
+    ),
+    Mutant(
+        name="what is parked for a held webhook made due",
+        file="worker/adapters/lua/queue.lua",
+        old="  if earliest[1] and redis.call('SISMEMBER', held, webhook) == 0 then\n",
+        new="  if earliest[1] then\n",
+        killers=("tests/contract/test_holding_contract.py::test_what_is_parked_for_a_held_webhook_is_neither_due_nor_claimed[redis]",),
+    ),
+    Mutant(
+        name="time paused counted in an event's age",
+        file="worker/event_integration/pipeline.py",
+        old="age_s - self.standing.time_paused_s(attempt.webhook.id, age_s)",
+        new="age_s",
+        killers=("tests/component/test_paused_webhooks.py::test_time_paused_is_not_counted_in_an_events_age",),
+    ),
 )
