@@ -32,7 +32,7 @@ from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import ShardKeys
 from worker.adapters.redis_store import open_redis_store
 from worker.domain.ids import Position
-from worker.event_integration.past import Enqueued, Moved, Moving, PastDelivery
+from worker.event_integration.past import Enqueued, Moved, Moving, PastDelivery, Sighting
 from worker.event_integration.retry_queue import Waiting
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +105,13 @@ async def test_a_letter_whose_replay_failed_is_still_a_letter_and_a_repeat_finis
         await store.dead_letters.replay([Moving(letter, OTHER_HOOK, 0)])
     await mended(hand, broken, kept)
     assert await listed(store) == [letter]
+    assert await store.past.find(letter.event_key) == Sighting(
+        shard=SHARD,
+        position=None,
+        tenant_id=letter.tenant_id,
+        record=dying(1).record,
+        users=frozenset({OTHER_HOOK} if broken == KEYS.dead_at else {HOOK, OTHER_HOOK}),
+    )
     assert await store.dead_letters.replay([Moving(letter, OTHER_HOOK, 0)]) == [Moved.QUEUED]
     assert await listed(store) == []
     claimed = await claim_when_due(store, token, hook=OTHER_HOOK)

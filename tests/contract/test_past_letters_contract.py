@@ -241,6 +241,18 @@ async def test_a_delivery_that_waits_in_the_queue_is_left_as_it_is(store: Store)
     assert claimed.attempts == 4
 
 
+async def test_a_record_that_waits_in_the_queue_again_outlives_the_old_letters_replay_elsewhere(store: Store) -> None:
+    token = await grant(store)
+    [letter] = await die(store, token, dying(1))
+    again = replace(dying(2), event_key=letter.event_key, delivery_id=letter.delivery_id, record=dying(1).record, dead=None)
+    await park(store, token, again)
+    await store.dead_letters.replay([Moving(letter, OTHER_HOOK, 0)])
+    elsewhere = await claim_when_due(store, token, hook=OTHER_HOOK)
+    await settle(store, delivered(elsewhere))
+    [claimed] = await claim(store, token)
+    assert claimed.record == dying(1).record
+
+
 async def test_letters_are_due_when_they_were_asked_for(store: Store) -> None:
     token = await grant(store)
     letters = await die(store, token, dying(1), dying(2))

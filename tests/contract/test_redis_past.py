@@ -13,7 +13,7 @@ from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import ShardKeys
 from worker.adapters.redis_past import CLOCKS_DIFFER_MS, SCRIPTS, RedisDeadLetters
 from worker.adapters.redis_store import open_redis_store
-from worker.domain.ids import Position, TenantId
+from worker.domain.ids import Position, Shard, TenantId
 from worker.event_integration.past import LetterFilter, LetterPlace, Window
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,29 @@ async def test_letters_are_all_found_by_short_looks_too(store: Store, hand: Redi
         after = page.next
     assert len(seen) == len(set(seen)) == 500
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_short_looks_at_shards_of_different_lengths_keep_the_order(
+    redis_server: RealRedis, hand: RedisClient, newest_first: bool
+) -> None:
+    """One shard is full of strangers' letters: what others hold from before the place it was seen to must wait for a later page."""
+    empty(redis_server)
+    async with open_redis_store(redis_server.url, shards=4) as store:
+        tokens = {Shard(n): await grant(store, shard=Shard(n)) for n in range(4)}
+        for number in range(1, 161):
+            shard = Shard(0 if number % 4 else number // 4 % 4)
+            tenant = TENANT if number % 3 else TenantId("other")
+            await store.retry_queue.park(shard, tokens[shard], [dying(number, tenant=tenant)])
+    letters, after, seen = RedisDeadLetters(hand, shards=4, looked_at=3), None, list[LetterPlace]()
+    while True:
+        page = await letters.page(MINE, after=after, limit=10, newest_first=newest_first)
+        seen += [letter.place for letter in page.letters]
+        if page.next is None:
+            break
+        after = page.next
+    assert len(seen) == 107
+    assert seen == sorted(seen, reverse=newest_first)
 
 
 async def test_a_letter_that_only_has_its_time_left_is_passed_over(store: Store, hand: RedisClient) -> None:
