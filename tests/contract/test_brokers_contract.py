@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from worker.adapters.brokers import open_broker
+from worker.fake_gateway.instances import State
 from worker.fake_gateway.server import FakeGateway, Plan, fake_gateway
 from worker.instances.broker import AlreadyExists, Broker, BrokerConfig, BrokerFailure, InstanceStatus, NoSuchInstance, NotConnected, Push
 
@@ -81,6 +82,15 @@ async def test_asking_for_the_code_after_a_logout_ends_in_a_code(world: World) -
     await world.broker.create("acme-sales-1a2b3c4d", None)
     world.fake.pair("acme-sales-1a2b3c4d", PHONE)
     await world.broker.disconnect("acme-sales-1a2b3c4d")
+    assert await world.broker.qr("acme-sales-1a2b3c4d") or await world.broker.qr("acme-sales-1a2b3c4d")
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.FAILED])
+async def test_asking_for_the_code_wakes_an_instance_that_does_not_run(world: World, state: State) -> None:
+    if state is State.FAILED and world.fake.gateway in {"evolution", "wuzapi"}:
+        state = State.STOPPED  # they have no word for it
+    await world.broker.create("acme-sales-1a2b3c4d", None)
+    world.fake.instances["acme-sales-1a2b3c4d"].enter(state)
     assert await world.broker.qr("acme-sales-1a2b3c4d") or await world.broker.qr("acme-sales-1a2b3c4d")
 
 

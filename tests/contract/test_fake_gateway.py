@@ -66,8 +66,8 @@ async def a_made_instance(fake: FakeGateway, push: Push | None) -> None:
 @pytest.mark.parametrize("gateway", FAKES)
 async def test_an_instance_pushes_where_it_was_told_to_signed_as_our_own_door_wants_it(gateway: str) -> None:
     async with a_door() as door:
-        environment = {"push_url": door.url, "push_secret": SECRET} if gateway == "baileys" else {}
-        async with fake_gateway(Plan(gateway=gateway, **environment)) as fake:
+        plan = Plan(gateway="baileys", push_url=door.url, push_secret=SECRET) if gateway == "baileys" else Plan(gateway=gateway)
+        async with fake_gateway(plan) as fake:
             await a_made_instance(fake, Push(url=door.url, secret=SECRET))
             assert await fake.push(NAME, 20) == {"202": 20}
     module = GATEWAYS[gateway]
