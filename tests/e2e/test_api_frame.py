@@ -316,6 +316,7 @@ async def test_every_answer_has_its_request_id_and_a_sane_one_is_taken_over(anyi
             ("PUT", "/api/things", 405),
             ("GET", "/api/bug", 500),
             ("OPTIONS", "/api/things", 204),
+            ("GET", "/docs", 200),
         ]
         for method, path, status in asks:
             answer = await it.ask(method, path, x_request_id="call-0815.x")

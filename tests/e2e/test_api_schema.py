@@ -16,11 +16,14 @@ from tests.conftest import scaled
 from tests.e2e import figures, patient_child, schema_run
 from tests.e2e.rig import Rig, Worker
 from tests.e2e.schema_run import Book
+from worker.api.authentication import key_sha256
 from worker.fake_gateway.server import API_KEY, Plan, fake_gateway
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1_800)]
 
 ADMIN_KEY = "the-operator-of-these-tests"
+KEY = "wak_of_tenant_t"
+STATEFUL = "Stateful tests"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DEAD_LETTERS = 40
 NO_LIMITS = '{"refresh": "off", "sync": "off", "read": "off", "create": "off"}'
@@ -31,6 +34,7 @@ def toml(broker_url: str) -> str:
     return f"""
 [[tenants]]
 id = "t"
+api_keys_sha256 = ["{key_sha256(KEY)}"]
 [[tenants]]
 id = "u"
 [[brokers]]
@@ -80,8 +84,8 @@ async def known_ids(rig: Rig, worker: Worker) -> Mapping[str, Sequence[str]]:
     }
 
 
-async def put_to_the_test(rig: Rig, worker: Worker, *, examples: int) -> Book:
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}", "X-Tenant-Id": "t"}
+async def put_to_the_test(rig: Rig, worker: Worker, *, examples: int, key: str = ADMIN_KEY) -> Book:
+    headers = {"Authorization": f"Bearer {key}", "X-Tenant-Id": "t"}
     run = partial(schema_run.run, worker.url, headers, examples=examples, seed=20261122, known=await known_ids(rig, worker))
     return await to_thread.run_sync(run)
 
@@ -95,3 +99,18 @@ async def test_whatever_is_sent_the_answer_is_one_that_the_document_describes(ri
     assert not book.verdict, book.verdict
     assert book.cases >= scaled(1_000, 5_000)
     assert not {status for status in book.statuses if status >= 500 or status == 0}
+
+
+async def test_with_limits_on_429_is_all_that_is_added(rig: Rig) -> None:
+    """Only what the document says is counted; a call too many is told how long to wait, and nothing else changes."""
+    async with site(rig) as worker:
+        book = await put_to_the_test(rig, worker, examples=scaled(3, 30), key=KEY)
+        assert not worker.lines("request_failed")
+        _, described = await worker.get("/openapi.json")
+    assert not book.verdict, book.verdict
+    assert not {status for status in book.statuses if status >= 500 or status == 0}
+    operations = [(f"{method.upper()} {path}", one) for path, methods in described["paths"].items() for method, one in methods.items()]
+    countable = {name for name, operation in operations if "RATE_LIMITED" in operation["responses"]["429"]["description"]}
+    counted = {name for name, statuses in book.by_operation.items() if statuses[429]} - {STATEFUL}
+    assert counted
+    assert counted <= countable, counted - countable

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import uuid4
 
 import anyio
@@ -28,6 +28,7 @@ from worker.api.openapi import document
 from worker.api.paths import Match, Paths, allows
 from worker.api.reading import asked_query, idempotency_key, only_header, sent_body
 from worker.api.reference import CONTENT_SECURITY_POLICY, page
+from worker.api.server import Handler
 from worker.domain.errors import StoreFull, StoreUnavailable
 
 CALL_S = 120.0
@@ -39,6 +40,8 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _ALWAYS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 
 _PAGE = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
+
+Answers: TypeAlias = Callable[[web.Request, str], Awaitable[web.Response]]
 
 log = structlog.get_logger("worker.api")
 
@@ -80,51 +83,42 @@ class Frame:
 
     def routes(self) -> list[web.RouteDef]:
         """One for all paths: which of them exist is known only once the store is open. And what describes them, open to everybody."""
-        return [web.route("*", "/api/{path:.*}", self.serve), web.get("/openapi.json", self.describe), web.get("/docs", self.explain)]
+        return [
+            web.route("*", "/api/{path:.*}", self._serving(self._answer)),
+            web.get("/openapi.json", self._serving(self._describe)),
+            web.get("/docs", self._serving(self._explain)),
+        ]
 
-    async def describe(self, request: web.Request) -> web.StreamResponse:
+    def _serving(self, answers: Answers) -> Handler:
+        """The answer to one request, with its id; never raises for what a request or a store can do."""
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            request_id = _request_id(request)
+            with bound_contextvars(request_id=request_id):
+                try:
+                    answer = await _answer_or_refusal(answers, request, request_id)
+                finally:
+                    unbind_contextvars("actor", "tenant")  # the connection's next request may be somebody else's
+            answer.headers[REQUEST_ID] = request_id
+            return answer
+
+        return serve
+
+    async def _describe(self, _request: web.Request, _request_id: str) -> web.Response:
         """The OpenAPI document."""
-        if self._behind is None:
-            return _refusal(_starting(), _request_id(request))
-        return web.Response(body=self._behind.document, content_type="application/json", headers=_ALWAYS)
+        return web.Response(body=self._opened().document, content_type="application/json", headers=_ALWAYS)
 
-    async def explain(self, request: web.Request) -> web.StreamResponse:
+    async def _explain(self, _request: web.Request, _request_id: str) -> web.Response:
         """The same for people."""
+        return web.Response(body=self._opened().page, content_type="text/html", charset="utf-8", headers=_ALWAYS | _PAGE)
+
+    def _opened(self) -> _Behind:
         if self._behind is None:
-            return _refusal(_starting(), _request_id(request))
-        return web.Response(body=self._behind.page, content_type="text/html", charset="utf-8", headers=_ALWAYS | _PAGE)
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """The answer to one request; never raises for what a request or a store can do."""
-        request_id = _request_id(request)
-        with bound_contextvars(request_id=request_id):
-            try:
-                answer = await self._answer_or_refusal(request, request_id)
-            finally:
-                unbind_contextvars("actor", "tenant")  # the connection's next request may be somebody else's
-        answer.headers[REQUEST_ID] = request_id
-        return answer
-
-    async def _answer_or_refusal(self, request: web.Request, request_id: str) -> web.Response:
-        try:
-            return await self._answer(request, request_id)
-        except ApiError as exc:
-            return _refusal(exc, request_id)
-        except StoreUnavailable as exc:
-            log.warning("api_store_unavailable", cause=str(exc), next_step="the caller was told to try again")
-            return _refusal(_store_away(), request_id)
-        except StoreFull:
-            return _refusal(ApiError(503, "STORE_FULL", "the store takes nothing more; free or add memory", retry_after_s=10), request_id)
-        except Exception as exc:  # noqa: BLE001 -- the edge: recorded and answered
-            # The type and the lines, not the message: it may quote what was sent.
-            stack = "".join(traceback.format_tb(exc.__traceback__))
-            log.error("request_failed", method=request.method, cause=type(exc).__name__, stack=stack)  # noqa: TRY400 -- see above
-            return error(500, "INTERNAL_ERROR", "a fault of the worker; its log has the cause under this requestId", request_id=request_id)
+            raise ApiError(503, "STARTING", "the worker is not ready yet; try again", retry_after_s=AGAIN_S)
+        return self._behind
 
     async def _answer(self, request: web.Request, request_id: str) -> web.Response:
-        behind = self._behind
-        if behind is None:
-            raise _starting()
+        behind = self._opened()
         if self._is_shut():
             raise ApiError(503, "DRAINING", "this worker is going away; try again, another one answers", retry_after_s=AGAIN_S)
         match = behind.paths.find(request.rel_url.raw_path)
@@ -154,6 +148,23 @@ class Frame:
             self._under_way[whose] -= 1
             if not self._under_way[whose]:
                 del self._under_way[whose]
+
+
+async def _answer_or_refusal(answers: Answers, request: web.Request, request_id: str) -> web.Response:
+    try:
+        return await answers(request, request_id)
+    except ApiError as exc:
+        return _refusal(exc, request_id)
+    except StoreUnavailable as exc:
+        log.warning("api_store_unavailable", cause=str(exc), next_step="the caller was told to try again")
+        return _refusal(_store_away(), request_id)
+    except StoreFull:
+        return _refusal(ApiError(503, "STORE_FULL", "the store takes nothing more; free or add memory", retry_after_s=10), request_id)
+    except Exception as exc:  # noqa: BLE001 -- the edge: recorded and answered
+        # The type and the lines, not the message: it may quote what was sent.
+        stack = "".join(traceback.format_tb(exc.__traceback__))
+        log.error("request_failed", method=request.method, cause=type(exc).__name__, stack=stack)  # noqa: TRY400 -- see above
+        return error(500, "INTERNAL_ERROR", "a fault of the worker; its log has the cause under this requestId", request_id=request_id)
 
 
 async def _call(request: web.Request, request_id: str, endpoint: Endpoint, match: Match, authentication: Authentication) -> Call:
@@ -218,10 +229,6 @@ def _refusal(refused: ApiError, request_id: str) -> web.Response:
 
 
 _BODY_NOT_READ = frozenset({408, 413})
-
-
-def _starting() -> ApiError:
-    return ApiError(503, "STARTING", "the worker is not ready yet; try again", retry_after_s=AGAIN_S)
 
 
 def _store_away() -> ApiError:
