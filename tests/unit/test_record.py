@@ -144,3 +144,17 @@ def test_a_header_that_is_no_envelope_is_corrupt(header: bytes) -> None:
 def test_a_later_version_is_not_guessed_at() -> None:
     with pytest.raises(CorruptRecord, match="version 2"):
         record.decode(b"\x02" + record.encode(event())[1:])
+
+
+@given(events)
+def test_the_beginning_of_a_record_tells_what_it_is_about(event: Event) -> None:
+    data = record.encode(event)
+    expected = record.Heading(event.instance_id, event.type, event.subtype, event.received_at)
+    assert record.heading(data) == expected
+    assert record.heading(data.removesuffix(event.raw)) == expected
+
+
+@given(st.binary(max_size=60))
+def test_a_beginning_that_is_none_is_corrupt(data: bytes) -> None:
+    with pytest.raises(CorruptRecord):
+        record.heading(data)

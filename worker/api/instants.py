@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field
@@ -34,4 +34,4 @@ def instant_ms(text: str) -> int:
 
 def told(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return rfc3339(datetime.fromtimestamp(ms / 1000, UTC))
+    return rfc3339(_EPOCH + timedelta(milliseconds=ms))
