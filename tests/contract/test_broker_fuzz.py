@@ -34,7 +34,7 @@ WORDS = st.sampled_from(
     ("open", "WORKING", "SCAN_QR_CODE", "STOPPED", "connecting", NAME, "ok", "already exists", "No session", "session not found", "5@c.us")
 )
 FIELDS = """name status me id error message code data instance instanceName state ownerJid connectionStatus connectionState user qrcode
- QRCode base64 value connected loggedIn jid token response exception URL profilePicUrl profilePictureUrl profilePictureURL timestamps activity"""
+ QRCode base64 value connected loggedIn jid token response exception URL profilePicUrl profilePictureUrl profilePictureURL timestamps"""
 NAMES = st.sampled_from(FIELDS.split())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | WORDS,
