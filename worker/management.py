@@ -15,7 +15,6 @@ from typing import Protocol
 
 from worker.adapters.clock import monotonic_s, rfc3339, utc_now, wall_s
 from worker.adapters.http_guard import UrlGuard
-from worker.adapters.http_urls import objection
 from worker.api.authentication import Authentication
 from worker.api.dead_letters import dead_letter_endpoints
 from worker.api.drains import drain_endpoints
@@ -23,7 +22,7 @@ from worker.api.endpoints import Endpoint
 from worker.api.events import event_endpoints
 from worker.api.frame import Frame
 from worker.api.instances import Instances, instance_endpoints
-from worker.api.instances_creation import Creation, WebhookDefaults
+from worker.api.instances_creation import Creation, NewWebhooks
 from worker.api.limits import CallCounts, Limits, rates
 from worker.api.replay import Sources, replay_endpoints
 from worker.api.targets import Targets
@@ -112,7 +111,7 @@ def management_endpoints(
         wall_ms=lambda: int(wall_s() * 1000),
     )
     return [
-        *_instance_endpoints(engine, parts, settings),
+        *_instance_endpoints(engine, parts, webhooks),
         *webhook_endpoints(webhooks),
         *acting_endpoints(webhooks),
         *replay_endpoints(sources, targets),
@@ -145,14 +144,10 @@ def _fresh_key() -> EventKey:
     return fresh_key(int(wall_s() * 1000), secrets.token_bytes(10))
 
 
-def _instance_endpoints(engine: Engine, parts: InstanceParts, settings: ManagementSettings) -> list[Endpoint]:
-    webhooks = WebhookDefaults(
-        deadline_s=settings.deadline_s,
-        max_in_flight=settings.max_in_flight,
-        objection=lambda url: objection(url, settings.destinations),
-    )
+def _instance_endpoints(engine: Engine, parts: InstanceParts, webhooks: WebhookServices) -> list[Endpoint]:
+    made_too = NewWebhooks(defaults=webhooks.defaults, objection=webhooks.objection, new_id=webhooks.new_id, new_secret=webhooks.new_secret)
     handlers = Instances(engine.catalog, parts.listing, parts.single, parts.stages, monotonic_s)
-    creation = Creation(engine.catalog, engine.registrar, parts.creating, parts.listing, parts.once, parts.stages, webhooks, monotonic_s)
+    creation = Creation(engine.catalog, engine.registrar, parts.creating, parts.listing, parts.once, parts.stages, made_too, monotonic_s)
     return instance_endpoints(handlers, creation)
 
 

@@ -18,8 +18,13 @@ from worker.instances.creating import Plan, Refused
 
 pytestmark = pytest.mark.anyio
 
-AWAY = failure(BrokerCause.CONNECT, status=None)
-LOST = failure(BrokerCause.CONNECT, status=None, is_certain=False)
+
+def away() -> BrokerFailure:
+    return failure(BrokerCause.CONNECT, status=None)
+
+
+def lost() -> BrokerFailure:
+    return failure(BrokerCause.CONNECT, status=None, is_certain=False)
 
 
 @pytest.fixture
@@ -62,14 +67,14 @@ async def test_the_name_at_the_broker_is_the_tenants_and_random(worker: Worker, 
 
 
 async def test_a_broker_that_is_back_within_the_call_is_asked_again(worker: Worker, broker: BrokerTwin) -> None:
-    broker.fails = lambda call: AWAY if broker.asked[call] <= 2 and call == "create" else None
+    broker.fails = lambda call: away() if broker.asked[call] <= 2 and call == "create" else None
     made = await worker.create(order())
     assert list(broker.there) == [made.gateway_instance]
     assert broker.asked == {"create": 3, "status": 2}, "a create is never repeated blindly"
 
 
 async def test_an_answer_that_was_lost_is_made_up_for(worker: Worker, broker: BrokerTwin) -> None:
-    broker.loses = lambda call: LOST if call == "create" else None
+    broker.loses = lambda call: lost() if call == "create" else None
     made = await worker.create(order())
     assert made.is_made
     assert broker.asked == {"create": 1, "status": 1}
@@ -77,7 +82,7 @@ async def test_an_answer_that_was_lost_is_made_up_for(worker: Worker, broker: Br
 
 async def test_a_failed_call_leaves_its_row_and_the_same_plan_goes_on_with_it(worker: Worker, broker: BrokerTwin) -> None:
     plan = worker.plan(order())
-    broker.fails = lambda _call: AWAY
+    broker.fails = lambda _call: away()
     with pytest.raises(BrokerFailure):
         await worker.create(order(), plan)
     [half] = rows(worker)
@@ -94,6 +99,19 @@ async def test_a_wrong_key_at_the_broker_is_told_at_once(worker: Worker, broker:
     assert (told.value.cause, told.value.attempts, broker.asked["create"]) == (BrokerCause.AUTH, 1, 1)
 
 
+async def test_whether_the_broker_may_have_made_it_is_said_of_all_tries_together(worker: Worker, broker: BrokerTwin) -> None:
+    """The first try may have arrived; the second surely did not: all in all nobody knows."""
+    broker.fails = lambda call: away() if call == "status" else None
+    broker.loses = lambda call: lost() if call == "create" else None
+    with pytest.raises(BrokerFailure) as told:
+        await worker.create(order())
+    assert (told.value.is_certain, told.value.attempts) == (False, 4)
+    broker.fails = lambda _call: away()
+    with pytest.raises(BrokerFailure) as told:
+        await worker.create(order())
+    assert told.value.is_certain
+
+
 async def test_a_plan_that_was_carried_out_is_only_looked_up(worker: Worker, broker: BrokerTwin) -> None:
     plan = worker.plan(order())
     made = await worker.create(order(), plan)
@@ -104,11 +122,11 @@ async def test_a_plan_that_was_carried_out_is_only_looked_up(worker: Worker, bro
 
 async def test_an_answer_of_the_store_that_was_lost_changes_nothing(store: MemoryStore, worker: Worker, broker: BrokerTwin) -> None:
     """Whichever of the store's answers: the same plan ends in one row and one instance."""
-    for lost in range(1, 6):
-        plan = worker.plan(order(f"n{lost}"))
+    for nth_lost in range(1, 6):
+        plan = worker.plan(order(f"n{nth_lost}"))
         calls = 0
 
-        async def lose(script: str, nth: int = lost) -> None:
+        async def lose(script: str, nth: int = nth_lost) -> None:
             nonlocal calls
             calls += 1
             if calls == nth:
@@ -116,10 +134,10 @@ async def test_an_answer_of_the_store_that_was_lost_changes_nothing(store: Memor
 
         store.faults.after = lose
         try:
-            await worker.create(order(f"n{lost}"), plan)
+            await worker.create(order(f"n{nth_lost}"), plan)
         except StoreUnavailable:
             store.faults.after = None
-            await worker.create(order(f"n{lost}"), plan)
+            await worker.create(order(f"n{nth_lost}"), plan)
         store.faults.after = None
         assert worker.catalog.instances[InstanceId(plan.instance_id)].is_made
     assert len(rows(worker)) == len(broker.there) == 5
@@ -156,7 +174,7 @@ async def test_what_was_deleted_while_it_was_being_made_is_taken_from_the_broker
 
 
 async def test_discarding_forgets_ones_own_half_made_row_and_no_other(worker: Worker, broker: BrokerTwin) -> None:
-    broker.fails = lambda _call: AWAY
+    broker.fails = lambda _call: away()
     plan = worker.plan(order(id=InstanceId("sales")))
     with pytest.raises(BrokerFailure):
         await worker.create(order(id=InstanceId("sales")), plan)
@@ -198,8 +216,8 @@ async def test_a_plan_survives_being_written_down(worker: Worker) -> None:
 
 async def half_made(worker: Worker, broker: BrokerTwin, *, is_there: bool) -> Instance:
     """A worker died between its row and the broker's answer."""
-    broker.fails = lambda call: AWAY if call == "status" or not is_there else None
-    broker.loses = lambda _call: LOST
+    broker.fails = lambda call: away() if call == "status" or not is_there else None
+    broker.loses = lambda _call: lost()
     with pytest.raises(BrokerFailure):
         await worker.create(order())
     broker.fails = broker.loses = lambda _call: None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from tests.e2e.api_world import Api, Offer, api
 from worker.adapters.brokers import open_broker
 from worker.api.endpoints import Endpoint
 from worker.api.instances import Instances, instance_endpoints
-from worker.api.instances_creation import Creation, WebhookDefaults
+from worker.api.instances_creation import Creation, NewWebhooks
+from worker.api.webhooks import Defaults
 from worker.directory.registering import Registrar
 from worker.domain.catalog import Catalog
-from worker.domain.ids import OwnerId, Shard, TenantId
+from worker.domain.ids import OwnerId, Shard, TenantId, WebhookId
 from worker.fake_gateway.server import FakeGateway, Plan, fake_gateway
 from worker.instances import naming
 from worker.instances.broker import Broker, BrokerConfig
@@ -26,6 +28,7 @@ from worker.metrics import Metrics
 
 PATH = "/api/integrations/whatsapp/instances"
 SHARDS = 2
+SECRET_PREFIX = "whsec_"
 OWNER = OwnerId("worker-1")
 
 
@@ -51,10 +54,15 @@ def parts_over(known: Known, store: Store, brokers: Sequence[Served], *, seed: i
 
 def endpoints_of(parts: InstanceParts, known: Known) -> list[Endpoint]:
     clock = asyncio.get_running_loop().time
-    webhooks = WebhookDefaults(
-        deadline_s=10.0,
-        max_in_flight=8,
-        objection=lambda url: "it is inside" if "//10." in url else None,
+
+    async def objection(url: str) -> str | None:
+        return "it is inside" if "//10." in url else None
+
+    webhooks = NewWebhooks(
+        defaults=Defaults(deadline_s=10.0, max_in_flight=8),
+        objection=objection,
+        new_id=lambda: WebhookId("wh-" + parts.creating.random_text(8)),
+        new_secret=lambda: SECRET_PREFIX + b64encode(parts.creating.random_text(32).encode()).decode(),
     )
     handlers = Instances(known.catalog, parts.listing, parts.single, parts.stages, clock)
     creation = Creation(known.catalog, known.registrar, parts.creating, parts.listing, parts.once, parts.stages, webhooks, clock)

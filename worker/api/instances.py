@@ -14,6 +14,7 @@ from worker.api import instances_shapes as shapes
 from worker.api.endpoints import ApiError, Call, CallKind, Endpoint, Fault, Reply, uncounted
 from worker.api.instances_creation import CREATED, Creation, broker_error
 from worker.api.instances_shapes import Fields, InstanceBasic, InstancesQuery
+from worker.api.webhooks import FORBIDDEN, RESERVED
 from worker.directory.registering import Declared
 from worker.domain.catalog import Catalog, Instance
 from worker.instances.broker import BrokerFailure
@@ -44,7 +45,8 @@ CREATION = (
     Fault(status=409, code="BROKER_UNKNOWN", when="the tenant has no such broker"),
     Fault(status=409, code="BROKER_OF_OTHER_GATEWAY", when="the broker is another gateway's"),
     Fault(status=409, code="INGEST_SECRET_IS_PUBLIC", when="the secret is a published default"),
-    Fault(status=409, code="WEBHOOK_URL_FORBIDDEN", when="deliveries to the webhook's URL are not allowed"),
+    FORBIDDEN,
+    RESERVED,
     Fault(status=409, code="DIRECTORY_FULL", when="the deployment holds as many as it may"),
     Fault(status=422, code="IDEMPOTENCY_KEY_REUSED", when="the key was used for another body"),
     Fault(status=503, code="STILL_CREATING", when="a call with this key is still running"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,14 +11,15 @@ import orjson
 import structlog
 
 from worker.api.endpoints import ApiError, Call, Reply
-from worker.api.instances_shapes import InstanceMade, NewInstance, NewInstanceWebhook, NewWebhookMade, OneInstanceMade, full
+from worker.api.instances_shapes import InstanceMade, NewInstance, NewWebhookMade, OneInstanceMade, full
+from worker.api.webhooks import Defaults, Objection, as_sent, expect_allowed
+from worker.api.webhooks_shapes import WebhookFacts
 from worker.directory.port import Revision, RowConflict
 from worker.directory.registering import Registrar
 from worker.domain.catalog import Catalog, Instance, Webhook
 from worker.domain.deadline import Deadline
 from worker.domain.ids import InstanceId, WebhookId
 from worker.gateways import DEFAULT_SECRETS
-from worker.instances import naming
 from worker.instances.broker import BrokerFailure
 from worker.instances.creating import CREATE_S, Creating, Order, Plan, Refused
 from worker.instances.failures import details, told
@@ -31,17 +31,16 @@ from worker.instances.stages import Stage, Stages
 log = structlog.get_logger("worker.api")
 
 CREATED = 201
-SECRET_CHARS = 40
-"""Of 36 each: 206 bits; Standard Webhooks wants 24 to 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookDefaults:
-    """What `[delivery]` says where a webhook is silent. `objection`: why a URL cannot be delivered to."""
+class NewWebhooks:
+    """What a webhook that is made with its instance needs: as for any other."""
 
-    deadline_s: float
-    max_in_flight: int
-    objection: Callable[[str], str | None]
+    defaults: Defaults
+    objection: Objection
+    new_id: Callable[[], WebhookId]
+    new_secret: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Creation:
     listing: Listing
     once: Once
     stages: Stages
-    webhooks: WebhookDefaults
+    webhooks: NewWebhooks
     clock: Callable[[], float]
 
     async def create(self, call: Call) -> Reply:
@@ -62,7 +61,7 @@ class Creation:
         if body.attach is not None and not call.is_admin:
             raise ApiError(403, "ADMIN_KEY_REQUIRED", "only the operator attaches what a broker has already; leave `attach` out")
         try:
-            self._expect_possible(body)
+            await self._expect_possible(body)
             order = _order(call, body)
             plan = self.creating.plan(order, spare=self._spare(body))
             if call.idempotency_key is None:
@@ -104,7 +103,7 @@ class Creation:
             raise ApiError(409, said["code"], said["message"], details=said["details"])
         return Reply(status=CREATED, data=OneInstanceMade.model_validate_json(answer))
 
-    async def _made(self, order: Order, plan: Plan, webhook: NewInstanceWebhook | None) -> OneInstanceMade:
+    async def _made(self, order: Order, plan: Plan, webhook: WebhookFacts | None) -> OneInstanceMade:
         deadline = Deadline("create", self.clock() + CREATE_S)
         instance = await self.stages.timed(order.tenant_id, Stage.CREATE, self.creating.create(order, plan, deadline))
         made = None if webhook is None else await self._webhook(instance, plan, webhook)
@@ -115,24 +114,21 @@ class Creation:
         view = InstanceMade(**shown, ingest_secret=plan.ingest_secret, ingest_verify_token=plan.verify_token, webhook=made)
         return OneInstanceMade(instance=view)
 
-    async def _webhook(self, instance: Instance, plan: Plan, asked: NewInstanceWebhook) -> NewWebhookMade:
+    async def _webhook(self, instance: Instance, plan: Plan, asked: WebhookFacts) -> NewWebhookMade:
         """Its id and secret are the plan's: a repeated call finds its own."""
-        row = Webhook(
+        bare = Webhook(
             id=WebhookId(plan.spare["webhookId"]),
             tenant_id=instance.tenant_id,
             url=asked.url,
             instance_ids=frozenset({instance.id}),
-            events=tuple(asked.events),
-            format=asked.format,
-            deadline_s=self.webhooks.deadline_s,
-            max_in_flight=self.webhooks.max_in_flight,
             secrets=(plan.spare["webhookSecret"],),
             created_at=plan.created_at,
         )
+        row = as_sent(bare, asked, self.webhooks.defaults)
         try:
             await self.registrar.put(row, expected=Revision(0))
         except RowConflict as exc:
-            if exc.what == "room":
+            if exc.what == "room":  # what is there already is our own, of an earlier try
                 message = "the instance is made, its webhook is not: this deployment holds as many as it may; delete some, then add it"
                 raise Refused("DIRECTORY_FULL", message, instanceId=instance.id) from exc
         return NewWebhookMade(id=row.id, secret=row.secrets[0])
@@ -140,14 +136,13 @@ class Creation:
     def _spare(self, body: NewInstance) -> Mapping[str, str]:
         if body.webhook is None:
             return {}
-        secret = "whsec_" + b64encode(self.creating.random_text(SECRET_CHARS).encode()).decode()
-        return {"webhookId": naming.own_id(body.name, self.creating.random_text(naming.RANDOM_CHARS)), "webhookSecret": secret}
+        return {"webhookId": self.webhooks.new_id(), "webhookSecret": self.webhooks.new_secret()}
 
-    def _expect_possible(self, body: NewInstance) -> None:
+    async def _expect_possible(self, body: NewInstance) -> None:
         if body.ingest_secret is not None and body.ingest_secret in DEFAULT_SECRETS[body.gateway.value]:
             raise Refused("INGEST_SECRET_IS_PUBLIC", "this secret is a published default and proves nothing; choose one of your own")
-        if body.webhook is not None and (why_not := self.webhooks.objection(body.webhook.url)) is not None:
-            raise Refused("WEBHOOK_URL_FORBIDDEN", f"the webhook cannot be delivered to: {why_not}; use a public address")
+        if body.webhook is not None:
+            await expect_allowed(self.webhooks.objection, body.webhook.url, body.webhook.headers)
 
 
 def _order(call: Call, body: NewInstance) -> Order:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from worker.api.endpoints import ApiModel, Page
+from worker.api.webhooks_shapes import WebhookFacts
 from worker.domain.catalog import Instance
-from worker.domain.event import EventType
 from worker.domain.ids import NAME_PATTERN
 from worker.gateways import GATEWAYS
 from worker.instances.broker import BrokerFailure, InstanceStatus
@@ -20,7 +20,6 @@ from worker.instances.snapshots import Sighting
 YES = frozenset({"1", "true", "yes", "on"})
 _LINE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 """One line of text that is not blank."""
-EventFilter = Annotated[str, StringConstraints(pattern=rf"^(\*|{'|'.join(EventType)})(/[A-Za-z0-9_.*-]{{1,64}})?$")]
 GatewayName = StrEnum("GatewayName", {name.replace("-", "_").upper(): name for name in sorted(GATEWAYS)})  # type: ignore[misc]
 
 
@@ -114,12 +113,6 @@ class Qr(ApiModel):
     png: str | None = Field(description="a picture of it, base64; null: its broker gives the text only")
 
 
-class NewInstanceWebhook(ApiModel):
-    url: str = Field(pattern=r"^https?://[^\s/?#]+[^\s]*$", max_length=2_048, examples=["https://crm.example.com/hooks/whatsapp"])
-    events: list[EventFilter] = Field([], max_length=100, description="`type` or `type/subtype`, `*` allowed; empty: all")
-    format: Literal["normalized", "raw"] = "normalized"
-
-
 class NewInstance(ApiModel):
     name: str = Field(pattern=_LINE, max_length=100, description="what its tenant calls it", examples=["Vendas"])
     gateway: GatewayName = Field(strict=False)
@@ -129,7 +122,7 @@ class NewInstance(ApiModel):
     ingest_secret: str | None = Field(
         None, pattern=r"^[!-~]+$", min_length=8, max_length=256, description="its gateway signs with it: then unsigned pushes get 401"
     )
-    webhook: NewInstanceWebhook | None = Field(None, description="a webhook for this instance, made with it")
+    webhook: WebhookFacts | None = Field(None, description="a webhook for this instance, made with it")
 
 
 class NewWebhookMade(ApiModel):

@@ -48,6 +48,8 @@ LIMIT = Fault(status=409, code="LIMIT_REACHED", when=f"the tenant has {MAX_WEBHO
 DECLARED = Fault(status=409, code="DECLARED_IN_FILE", when="the webhook is declared in the worker's file")
 CONFLICT = Fault(status=409, code="CHANGED_MEANWHILE", when="others change the same webhook all the time")
 
+Objection = Callable[[str], Awaitable[str | None]]
+
 log = structlog.get_logger("worker.api")
 
 
@@ -70,7 +72,7 @@ class WebhookServices:
     attempts_log: AttemptsLog
     trials: Trials
     circuit: Callable[[WebhookId], CircuitState]
-    objection: Callable[[str], Awaitable[str | None]]
+    objection: Objection
     wall_s: Callable[[], float]
     created_at: Callable[[], str]
     new_id: Callable[[], WebhookId]
@@ -210,7 +212,7 @@ class _Webhooks:
             if not await self._has_instance(tenant_id, instance_id):
                 message = "the tenant has no such instance; GET /api/integrations/whatsapp/instances lists those there are"
                 raise ApiError(409, UNKNOWN_INSTANCE.code, message, details={"instanceId": instance_id})
-        await expect_allowed(self.services, url, headers)
+        await expect_allowed(self.services.objection, url, headers)
 
     async def _has_instance(self, tenant_id: TenantId, instance_id: str) -> bool:
         instance = await self.services.registrar.find_instance(instance_id)
@@ -258,13 +260,13 @@ def as_sent(bare: Webhook, sent: WebhookFacts, defaults: Defaults) -> Webhook:
     )
 
 
-async def expect_allowed(services: WebhookServices, url: str | None, headers: Mapping[str, str]) -> None:
+async def expect_allowed(objection: Objection, url: str | None, headers: Mapping[str, str]) -> None:
     """What no schema can say of a URL and of headers. Raises `ApiError` 409."""
     reserved = sorted(name for name in headers if is_our_header(name))
     if reserved:
         message = f"the worker sets {', '.join(reserved)} itself; leave it out or choose another name"
         raise ApiError(409, RESERVED.code, message, details={"headers": reserved})
-    why_not = None if url is None else await services.objection(url)
+    why_not = None if url is None else await objection(url)
     if why_not is not None:
         raise ApiError(409, FORBIDDEN.code, f"events may not be sent to this URL: {why_not}", details={"reason": why_not})
 

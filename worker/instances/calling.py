@@ -18,6 +18,7 @@ from worker.domain.deadline import Deadline
 from worker.instances.breaker import Breaker, BreakerState
 from worker.instances.broker import AlreadyExists, Broker, BrokerCause, BrokerFailure, NoSuchInstance
 
+stamina.instrumentation.set_on_retry_hooks(())  # each failed try has a line of ours, with the broker's name
 T = TypeVar("T")
 log = structlog.get_logger("worker.instances")
 

@@ -8,7 +8,7 @@ attached by the operator alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import orjson
@@ -75,7 +75,9 @@ class Plan:
 
     @classmethod
     def read(cls, data: bytes) -> Plan:
-        return cls(**orjson.loads(data))
+        """What another version wrote beside it is left aside."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in orjson.loads(data).items() if name in known})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +210,10 @@ class Creating:
         """Made, or adopted where an earlier try of ours made it and its answer was lost."""
         name, broker = instance.gateway_instance, caller.broker
         push = self._push(instance)
+        is_certain = not may_exist
 
         async def look_then_make(left_s: float) -> BrokerInstance:
-            nonlocal may_exist
+            nonlocal may_exist, is_certain
             if may_exist:
                 try:
                     return await broker.status(name, timeout_s=left_s)
@@ -221,9 +224,15 @@ class Creating:
                 return await broker.create(name, push, timeout_s=left_s)
             except AlreadyExists:
                 return await broker.status(name, timeout_s=left_s)
+            except BrokerFailure as failure:
+                is_certain = is_certain and failure.is_certain
+                raise
 
         try:
             return await caller.ask(deadline, look_then_make)
+        except BrokerFailure as failure:
+            failure.is_certain = failure.is_certain and is_certain  # the last try speaks for all of them
+            raise
         except NoSuchInstance as exc:
             raise _contradiction(caller, name) from exc
 
@@ -231,6 +240,9 @@ class Creating:
         name = instance.gateway_instance
         try:
             return await caller.ask(deadline, lambda left_s: caller.broker.status(name, timeout_s=left_s))
+        except BrokerFailure as failure:
+            failure.is_certain = True  # it was only looked for
+            raise
         except NoSuchInstance as exc:
             await self._registrar.remove(instance)
             message = f"broker {caller.broker.id} has no instance {name}; correct `attach`, or leave it out to create one"
