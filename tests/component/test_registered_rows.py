@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.component.rig import ACME, Rig, Worker, pass_time, rig, until, url, webhook
+from tests.component.rig import ACME, Rig, Worker, now_s, pass_time, rig, until, url, webhook
+from worker.adapters.memory_faults import StoreFaults
 from worker.adapters.memory_transport import Answers, Hangs
 from worker.directory.following import BLOCK_S
 from worker.directory.port import Revision, RowConflict
@@ -244,6 +245,16 @@ async def test_a_registered_instance_cannot_take_a_session_that_a_declared_one_h
             await worker.engine.registrar.put(replace(declared, id=InstanceId("thief"), tenant_id=BETA), expected=NEW)
 
 
+async def test_a_registered_tenant_cannot_have_a_key_that_a_declared_one_has() -> None:
+    async with rig() as it:
+        worker = await it.start(catalog=Catalog([Tenant(id=ACME, api_keys_sha256=("a" * 64,))], [], []))
+        with pytest.raises(RowConflict, match="key"):
+            await worker.engine.registrar.put(Tenant(id=BETA, api_keys_sha256=("b" * 64, "a" * 64)), expected=NEW)
+        holder = worker.engine.catalog.tenant_of_key("a" * 64)
+        assert holder is not None
+        assert holder.id == ACME
+
+
 async def test_a_second_tenant_ends_the_right_of_the_first_to_the_whole_backlog() -> None:
     async with rig(webhook("crm")) as it:
         worker = await it.start(catalog=own(it))
@@ -323,7 +334,7 @@ async def test_nothing_is_owned_before_all_that_was_registered_is_known() -> Non
         await owner.kill()
         await other.kill()
 
-        def deaf(faults: Any) -> None:
+        def deaf(faults: StoreFaults) -> None:
             faults.before = _fails_to_read_everything
 
         late = await it.start("late", catalog=own(it), prepare=deaf)
@@ -334,6 +345,23 @@ async def test_nothing_is_owned_before_all_that_was_registered_is_known() -> Non
         late.faults.before = None
         await it.all_delivered("new", within_s=120)
         assert await it.dead_letters() == []
+
+
+async def test_a_worker_that_never_got_to_know_everything_leaves_as_it_came() -> None:
+    async with rig(webhook("crm")) as it:
+
+        def deaf(faults: StoreFaults) -> None:
+            faults.before = _fails_to_read_everything
+
+        worker = await it.start(catalog=own(it), prepare=deaf)
+        await pass_time(30)
+        await it.push(worker, 3)
+        started_s = now_s()
+        shutdown = await it.shut_down(worker)
+        assert shutdown.left_nothing
+        assert now_s() - started_s < 5
+        await it.start("next", catalog=own(it))
+        await it.all_delivered(within_s=60)
 
 
 async def _fails_to_read_everything(script: str) -> None:

@@ -164,7 +164,7 @@ MUTANTS = (
     Mutant(
         name="old news believed",
         file="worker/directory/replica.py",
-        old="        if change.revision < self._known(name):\n            return\n",
+        old="        if revision < self._known(kind, row_id):\n            return\n",
         new="",
         killers=("tests/component/test_registrar.py::test_in_whatever_order_and_how_often_news_comes_the_last_change_of_a_row_stands",),
     ),

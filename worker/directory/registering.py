@@ -58,7 +58,8 @@ class Registrar:
 
     async def put(self, row: Row, *, expected: Revision) -> Revision:
         """Writes a row (`expected` 0: a new one) and puts it into this worker's catalog; a repeat answers as the first did."""
-        self._check(row)
+        self._check_undeclared(row)
+        self._check_claims(row)
         revision = await self._directory.put(row, expected=expected)
         self._replica.take_row(Stored(row, revision))
         return revision
@@ -69,7 +70,7 @@ class Registrar:
         Raises `RowConflict` where others were faster five times.
         """
         kind = kind_of(row)
-        self._check(row)
+        self._check_undeclared(row)
         for left in reversed(range(MAX_EDITS)):
             stored = await self.find(kind, row.id)
             if stored is None:
@@ -87,18 +88,27 @@ class Registrar:
 
     async def remove(self, row: Row) -> bool:
         """Whether there was one. Gone from this worker's catalog at once."""
-        self._check(row)
+        self._check_undeclared(row)
         kind = kind_of(row)
         revision = await self._directory.remove(kind, row.id, None if isinstance(row, Tenant) else row.tenant_id)
         if revision:
             self._replica.take(Change(kind, row.id, None, revision))
         return revision > 0
 
-    def _check(self, row: Row) -> None:
+    def _check_undeclared(self, row: Row) -> None:
         if self._catalog.is_declared(row):
             raise Declared(kind_of(row), row.id)
+
+    def _check_claims(self, row: Row) -> None:
+        """What the file gives to somebody else nobody may claim; the directory knows nothing of the file."""
         if isinstance(row, Instance) and (row.broker, row.gateway_instance) in self._declared_names:
             raise RowConflict("name")
+        if isinstance(row, Tenant) and any(self._is_declared_key(key, row) for key in row.api_keys_sha256):
+            raise RowConflict("key")
+
+    def _is_declared_key(self, key_sha256: str, of_whom: Tenant) -> bool:
+        holder = self._catalog.tenant_of_key(key_sha256)
+        return holder is not None and holder.id != of_whom.id and self._catalog.is_declared(holder)
 
     # -- asking --------------------------------------------------------------------------------------------------------
 

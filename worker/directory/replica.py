@@ -7,7 +7,8 @@ change has a revision, larger than all before it: what is older than what is kno
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import anyio.lowlevel
 import structlog
@@ -19,8 +20,6 @@ MAX_REMOVED = 4_096
 """Removals remembered, so that an answer which left the store before one of them does not bring the row back."""
 YIELD_EVERY = 256
 
-Name = tuple[Kind, str]
-
 log = structlog.get_logger("worker.directory")
 
 
@@ -29,25 +28,25 @@ class Replica:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._revisions: dict[Name, Revision] = {}
-        self._removed: OrderedDict[Name, Revision] = OrderedDict()
+        self._revisions: dict[Kind, dict[str, Revision]] = {kind: {} for kind in Kind}
+        self._removed: OrderedDict[tuple[Kind, str], Revision] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Replica of {len(self._revisions)} rows>"
+        return f"<Replica of {len(self)} rows>"
 
     def __len__(self) -> int:
         """Rows that were registered, as far as they are known."""
-        return len(self._revisions)
+        return sum(map(len, self._revisions.values()))
 
     def take(self, change: Change) -> None:
         """A row as it was in the store at some moment, or gone from there."""
-        name = (change.kind, change.id)
-        if change.revision < self._known(name):
+        kind, row_id, row, revision = change
+        if revision < self._known(kind, row_id):
             return
-        if change.row is None:
-            self._drop(name, change.revision)
-        elif change.revision != self._removed.get(name):
-            self._set(name, change.row, change.revision)
+        if row is None:
+            self._drop(kind, row_id, revision)
+        elif revision != self._removed.get((kind, row_id)):
+            self._set(kind, row, revision)
 
     def take_row(self, stored: Stored) -> None:
         self.take(Change(kind_of(stored.row), stored.row.id, stored.row, stored.revision))
@@ -56,41 +55,47 @@ class Replica:
         """Everything, read anew by somebody who had followed up to `after`. What changed while it was read stays as it is known."""
         is_older = everything.upto < after  # the store went back: what we know beyond that is no more
         until = after if is_older else everything.upto
-        rows: dict[Name, Stored] = {(kind_of(stored.row), stored.row.id): stored for stored in everything.rows}
-        for name in [name for name, revision in self._revisions.items() if revision <= until and name not in rows]:
-            self._drop(name, everything.upto)
-        for number, name in enumerate(sorted(rows)):  # in order: whoever keeps sorted lists appends
-            stored, known = rows[name], self._known(name)
-            if known <= until or stored.revision > known:
-                self._set(name, stored.row, stored.revision)
-            if number % YIELD_EVERY == 0:
-                await anyio.lowlevel.checkpoint()
+        for kind, rows in _by_kind(everything.rows).items():
+            for row_id in [row_id for row_id, revision in self._revisions[kind].items() if revision <= until and row_id not in rows]:
+                self._drop(kind, row_id, everything.upto)
+            for number, row_id in enumerate(sorted(rows)):  # in order: whoever keeps sorted lists appends
+                stored, known = rows[row_id], self._known(kind, row_id)
+                if known <= until or stored.revision > known:
+                    self._set(kind, stored.row, stored.revision)
+                if number % YIELD_EVERY == 0:
+                    await anyio.lowlevel.checkpoint()
 
-    def _known(self, name: Name) -> Revision:
+    def _known(self, kind: Kind, row_id: str) -> Revision:
         """The revision of the row as it is known, or of its removal."""
-        return self._revisions.get(name) or self._removed.get(name, Revision(0))
+        return self._revisions[kind].get(row_id) or self._removed.get((kind, row_id), Revision(0))
 
-    def _set(self, name: Name, row: Row, revision: Revision) -> None:
-        if name not in self._revisions and self.catalog.is_declared(row):
-            log.warning("registered_row_not_used", kind=name[0], id=name[1], cause="the file declares the same id", next_step="remove one")
-        self._revisions[name] = revision
-        self._removed.pop(name, None)
-        if self._table(name[0]).get(name[1]) != row:
+    def _set(self, kind: Kind, row: Row, revision: Revision) -> None:
+        revisions = self._revisions[kind]
+        if row.id not in revisions and self.catalog.is_declared(row):
+            log.warning("registered_row_not_used", kind=kind, id=row.id, cause="the file declares the same id", next_step="remove one")
+        revisions[row.id] = revision
+        self._removed.pop((kind, row.id), None)
+        if self._rows(kind).get(row.id) != row:
             self.catalog.put(row)
 
-    def _drop(self, name: Name, revision: Revision) -> None:
-        self._removed[name] = revision
-        self._removed.move_to_end(name)
+    def _drop(self, kind: Kind, row_id: str, revision: Revision) -> None:
+        self._removed[kind, row_id] = revision
+        self._removed.move_to_end((kind, row_id))
         if len(self._removed) > MAX_REMOVED:
             self._removed.popitem(last=False)
-        row = self._table(name[0]).get(name[1])
-        if self._revisions.pop(name, None) is not None and row is not None:
+        row = self._rows(kind).get(row_id)
+        if self._revisions[kind].pop(row_id, None) is not None and row is not None:
             self.catalog.drop(row)
 
-    def _table(self, kind: Kind) -> Mapping[str, Row]:
-        tables: dict[Kind, Mapping[str, Row]] = {
-            Kind.TENANT: self.catalog.tenants,  # type: ignore[dict-item]  # ids are strings; a mapping's key is invariant
-            Kind.INSTANCE: self.catalog.instances,  # type: ignore[dict-item]
-            Kind.WEBHOOK: self.catalog.webhooks,  # type: ignore[dict-item]
-        }
-        return tables[kind]
+    def _rows(self, kind: Kind) -> Mapping[str, Row]:
+        catalog = self.catalog
+        if kind is Kind.TENANT:
+            return cast("Mapping[str, Row]", catalog.tenants)  # ids are strings; of a mapping the checker wants the very type
+        return cast("Mapping[str, Row]", catalog.instances if kind is Kind.INSTANCE else catalog.webhooks)
+
+
+def _by_kind(rows: Iterable[Stored]) -> dict[Kind, dict[str, Stored]]:
+    found: dict[Kind, dict[str, Stored]] = {kind: {} for kind in Kind}
+    for stored in rows:
+        found[kind_of(stored.row)][stored.row.id] = stored
+    return found
