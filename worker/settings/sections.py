@@ -203,5 +203,5 @@ class RateLimits(Section):
 
 class ApiSettings(Section):
     rate_limits: Annotated[RateLimits, NoDecode, Json] = Field(
-        RateLimits(), description='calls/seconds per tenant, or "off"; kept for the instances API, which comes with a later release'
+        RateLimits(), description='calls/seconds per tenant, over all workers, or "off"'
     )
