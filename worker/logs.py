@@ -59,8 +59,8 @@ def set_up(lines: Lines, *, level: str = "INFO", console: bool | None = None) ->
 
 SELDOM = frozenset(
     {
-        "api_store_unavailable", "checkpoint_not_saved", "heartbeat_not_sent", "housekeeping_interrupted", "journal_not_read", "leases_not_reached",
-        "leases_not_renewed", "retry_queue_not_read", "webhook_states_not_reached",
+        "api_store_unavailable", "checkpoint_not_saved", "heartbeat_not_sent", "housekeeping_interrupted", "journal_not_read",
+        "leases_not_reached", "leases_not_renewed", "retry_queue_not_read", "webhook_states_not_reached",
     }
 )  # fmt: skip
 """What loops say for as long as the store is away: several times a second, and all of them the same."""
