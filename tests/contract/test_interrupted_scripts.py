@@ -94,9 +94,7 @@ async def test_the_journal_is_relieved_of_a_delivery_last(store: Store, hand: Re
 
 
 @pytest.mark.parametrize("broken", [KEYS.due_of(OTHER_HOOK), KEYS.due, KEYS.held, KEYS.dead_at])
-async def test_a_letter_whose_replay_failed_is_still_a_letter_and_a_repeat_finishes_it(
-    store: Store, hand: RedisClient, broken: str
-) -> None:
+async def test_a_letter_whose_replay_failed_stays_one_until_a_repeat(store: Store, hand: RedisClient, broken: str) -> None:
     """Wherever it stops, the delivery is in the queue before the letter leaves the dead: in both perhaps, in neither never."""
     token = await grant(store)
     [letter] = await die(store, token, dying(1))

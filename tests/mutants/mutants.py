@@ -18,6 +18,22 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        name="a letter leaves the dead before it waits in the queue",
+        file="worker/adapters/lua/replay.lua",
+        old="  local letter = cmsgpack.unpack(packed)\n",
+        new="  local letter = cmsgpack.unpack(packed)\n  redis.call('ZREM', dead_at, letter_id)\n  redis.call('HDEL', dead, letter_id)\n",
+        killers=("tests/contract/test_interrupted_scripts.py::test_a_letter_whose_replay_failed_stays_one_until_a_repeat[{wa:0}:due]",),
+    ),
+    Mutant(
+        name="a discard takes a record that waits in the queue again",
+        file="worker/adapters/lua/discard.lua",
+        old="    if redis.call('HEXISTS', KEYS[4], id) == 0 then\n",
+        new="    if true then\n",
+        killers=(
+            "tests/contract/test_past_letters_contract.py::test_a_record_that_waits_in_the_queue_again_outlives_the_old_letter[redis]",
+        ),
+    ),
+    Mutant(
         name="teardown before drain",
         file="worker/shutdown.py",
         old="            await self._drain()\n",
