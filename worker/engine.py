@@ -39,7 +39,7 @@ from worker.event_integration.checkpointer import Checkpointer
 from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
 from worker.event_integration.leaving import Leaving
-from worker.event_integration.observing import Observer, watch_webhooks
+from worker.event_integration.observing import Observer, Whereabouts, watch_webhooks
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.past import DeadLetters, Past
 from worker.event_integration.pipeline import Clocks, Parts, Pipeline
@@ -344,7 +344,10 @@ class Engine:
         metrics.event_buffer_capacity_events.watch(lambda: {(): float(self.buffer.max_events)})
         metrics.event_buffer_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
         metrics.event_integration_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
-        watch_webhooks(metrics, self.bulkheads, self.buffer, self.under_way, self._clock)
+        whereabouts = Whereabouts(
+            buffer=self.buffer, under_way=self.under_way, overdue_s=self.retry_pump.overdue_s, webhooks=self.catalog.webhooks
+        )
+        watch_webhooks(metrics, self.bulkheads, whereabouts, self._clock)
         metrics.retry_queue_oldest_due_age.watch(self.retry_pump.oldest_due_age_s)
         metrics.retry_queue_depth.watch(lambda: {(): float(self.retry_pump.depth)})
         metrics.journal_backlog_events.watch(lambda: {(): float(self.door.waiting()[0])})

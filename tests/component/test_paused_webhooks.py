@@ -252,3 +252,20 @@ async def test_a_drain_leaves_what_is_paused_in_the_store() -> None:
         b = await it.owning("b")
         await resume(it, b)
         await it.all_delivered("crm", within_s=30)
+
+
+async def test_what_is_held_back_shows_in_depth_and_age() -> None:
+    async with rig() as it:
+        a = await it.owning()
+        await pause(it, a)
+        await it.push(a, 20)
+        await pass_time(100)
+        assert a.engine.retry_pump.depth == 20
+        ages = a.engine.metrics.webhook_oldest_undelivered_age.read()
+        assert ages == {("acme", "crm"): pytest.approx(100, abs=1)}
+        assert a.engine.retry_pump.oldest_due_age_s() == 0, "nobody is late with what is not due"
+        await resume(it, a)
+        await it.all_delivered(within_s=10)
+        await pass_time(3)
+        assert a.engine.retry_pump.depth == 0
+        assert a.engine.metrics.webhook_oldest_undelivered_age.read() == {}

@@ -169,3 +169,12 @@ async def test_another_shard_holds_its_own(store: Store) -> None:
         return await due_hooks(store) == [HOOK]
 
     assert await eventually(is_due)
+
+
+async def test_what_waits_of_a_held_webhook_can_be_counted(store: Store) -> None:
+    token = await grant(store)
+    await hold(store, token, HOOK)
+    await park(store, token, parking(Position(1)), parking(Position(2), due_in_s=LONG_S), parking(Position(3), hook=OTHER_HOOK))
+    rows = await store.retry_queue.waiting_of(SHARD, [OTHER_HOOK, WebhookId("of which nothing waits"), HOOK])
+    assert [(row.webhook_id, row.depth, row.due_in_s <= 0) for row in rows] == [(OTHER_HOOK, 1, True), (HOOK, 2, True)]
+    assert await store.retry_queue.waiting_of(SHARD, []) == []

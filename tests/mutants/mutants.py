@@ -240,7 +240,7 @@ MUTANTS = (
     Mutant(
         name="nobody told the store who is held back",
         file="worker/event_integration/retry_pump.py",
-        old="        await self._holding.keep(tenure)\n",
+        old="        await self._holding.keep(tenure, now_s)\n",
         new="",
         killers=("tests/component/test_paused_webhooks.py::test_a_paused_webhook_gets_nothing_and_everything_once_it_is_resumed",),
     ),

@@ -49,6 +49,13 @@ class MemoryRetryQueue:
         await self._faults.answered("due")
         return [DueWebhook(webhook_id, at_s - now_s, depth) for at_s, webhook_id, depth in queued[:limit]]
 
+    async def waiting_of(self, shard: Shard, webhooks: Sequence[WebhookId]) -> list[DueWebhook]:
+        await self._faults.reach("waiting_of")
+        now_s, lines = self._clock(), self._shards[shard].due
+        rows = [DueWebhook(w, lines[w].lowest_score() - now_s, len(lines[w])) for w in webhooks if w in lines]
+        await self._faults.answered("waiting_of")
+        return rows
+
     async def claim(self, shard: Shard, token: Token, wanted: Mapping[WebhookId, Want]) -> list[Claimed]:
         await self._faults.reach("claim")
         state = self._shards[shard]

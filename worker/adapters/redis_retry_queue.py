@@ -66,6 +66,17 @@ class RedisRetryQueue:
         due_at_s = [float(score) / 1000 for score in scored[1::2]]
         return [DueWebhook(w, at_s - now_s, depth) for w, at_s, depth in zip(webhooks, due_at_s, depths, strict=True)]
 
+    async def waiting_of(self, shard: Shard, webhooks: Sequence[WebhookId]) -> list[DueWebhook]:
+        k, rows = ShardKeys(shard), list[DueWebhook]()
+        for batch in _batches(webhooks):
+            lines = [k.due_of(webhook_id) for webhook_id in batch]
+            heads = [("ZRANGE", line, 0, 0, "WITHSCORES") for line in lines]
+            time, *replies = await self._data.exchange([("TIME",), *heads, *(("ZCARD", line) for line in lines)])
+            now_s = int(time[0]) + int(time[1]) / 1_000_000
+            found = zip(batch, replies[: len(batch)], replies[len(batch) :], strict=True)
+            rows += [DueWebhook(webhook_id, float(head[1]) / 1000 - now_s, depth) for webhook_id, head, depth in found if head]
+        return rows
+
     async def claim(self, shard: Shard, token: Token, wanted: Mapping[WebhookId, Want]) -> list[Claimed]:
         k = ShardKeys(shard)
         keys, args = [k.fence, k.deliveries, k.claims, k.due, k.held], list[Argument]([token])

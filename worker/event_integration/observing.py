@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -90,19 +90,30 @@ class Observer:
 _CIRCUIT = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
 
 
-def watch_webhooks(metrics: Metrics, bulkheads: Bulkheads, buffer: EventBuffer, under_way: UnderWay, clock: Callable[[], float]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where deliveries are. `overdue_s`: by webhook, since when something is parked that could have been sent."""
+
+    buffer: EventBuffer
+    under_way: UnderWay
+    overdue_s: Callable[[], Mapping[WebhookId, float]]
+    webhooks: Mapping[WebhookId, Webhook]
+
+
+def watch_webhooks(metrics: Metrics, bulkheads: Bulkheads, whereabouts: Whereabouts, clock: Callable[[], float]) -> None:
     """The gauges by webhook; read when somebody looks, at most a thousand values shown."""
     metrics.webhook_in_flight.watch(lambda: {(w,): float(place.in_flight) for w, place in bulkheads.places().items()})
     metrics.webhook_concurrency_limit.watch(lambda: {(w,): float(place.limit) for w, place in bulkheads.places().items()})
     metrics.webhook_circuit_state.watch(lambda: {(w,): _CIRCUIT[place.circuit] for w, place in bulkheads.places().items()})
-    metrics.webhook_oldest_undelivered_age.watch(lambda: _undelivered_age_s(buffer, under_way, clock()))
+    metrics.webhook_oldest_undelivered_age.watch(lambda: _undelivered_age_s(whereabouts, clock()))
 
 
-def _undelivered_age_s(buffer: EventBuffer, under_way: UnderWay, now_s: float) -> dict[tuple[str, ...], float]:
-    """By (tenant, webhook): since when the oldest event in its lane or under way is in memory, and before that parked."""
-    waiting = [lane.waiting[0] for lane in buffer.lanes() if lane.waiting]
-    ages: dict[tuple[str, ...], float] = {}
-    for delivery in (*waiting, *(attempt.delivery for attempt in under_way)):
+def _undelivered_age_s(whereabouts: Whereabouts, now_s: float) -> dict[tuple[str, ...], float]:
+    """By (tenant, webhook): since when the oldest event in its lane or under way is in memory, and before that parked; or is overdue."""
+    waiting = [lane.waiting[0] for lane in whereabouts.buffer.lanes() if lane.waiting]
+    known, overdue_s = whereabouts.webhooks, whereabouts.overdue_s()
+    ages: dict[tuple[str, ...], float] = {(known[w].tenant_id, w): age_s for w, age_s in overdue_s.items() if w in known}
+    for delivery in (*waiting, *(attempt.delivery for attempt in whereabouts.under_way)):
         whose = (delivery.event.record.tenant_id, delivery.webhook_id)
         age_s = delivery.parked_for_s + now_s - delivery.event.read_at_s
         ages[whose] = max(age_s, ages.get(whose, 0.0))

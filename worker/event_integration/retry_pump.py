@@ -8,7 +8,7 @@ back in the store before anything is claimed (`holding.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import anyio
 import structlog
@@ -59,9 +59,8 @@ class RetryPump:
         self._look_at_s: dict[Shard, float] = {}
         self._noted = anyio.Event()
         self._turn = 0
-        self._depth: dict[Shard, int] = {}
-        self._due_at_s: dict[Shard, float] = {}
-        """When the earliest delivery of each shard is (or was) due, as last seen."""
+        self._seen: dict[Shard, tuple[float, list[DueWebhook]]] = {}
+        """What each shard's last look showed, and when that was."""
         self.knows_all_webhooks: Callable[[], bool] = lambda: True
         """False: a webhook we do not know may have been registered all the same; nothing of it is claimed."""
         self.is_stopped = False
@@ -70,12 +69,24 @@ class RetryPump:
 
     @property
     def depth(self) -> int:
-        """Deliveries parked in the owned shards, as last seen."""
-        return sum(self._depth.values())
+        """Deliveries parked in the owned shards, those held back included, as last seen."""
+        return sum(row.depth for _, row in self._rows()) + sum(row.depth for _, row in self._holding.waiting())
 
     def oldest_due_age_s(self) -> float:
-        """How long the earliest due delivery of the owned shards has been due; 0.0 where none is."""
-        return max(0.0, self._clock() - min(self._due_at_s.values(), default=float("inf")))
+        """How long the earliest due delivery of the owned shards has been due; 0.0 where none is, or all are held back."""
+        return max(0.0, self._clock() - min((at_s + row.due_in_s for at_s, row in self._rows()), default=float("inf")))
+
+    def overdue_s(self) -> dict[WebhookId, float]:
+        """Since when something waits for each webhook that could have been sent, had nothing held it back."""
+        now_s, found = self._clock(), dict[WebhookId, float]()
+        for at_s, row in (*self._rows(), *self._holding.waiting()):
+            age_s = now_s - at_s - row.due_in_s
+            if age_s > found.get(row.webhook_id, 0.0):
+                found[row.webhook_id] = age_s
+        return found
+
+    def _rows(self) -> Iterator[tuple[float, DueWebhook]]:
+        return ((at_s, row) for at_s, rows in self._seen.values() for row in rows)
 
     def note(self, tenure: Tenure, due_in_s: float) -> None:
         """Something was parked: look again when it is due."""
@@ -92,8 +103,8 @@ class RetryPump:
     def forget(self, shard: Shard) -> None:
         """A new tenure looks at once."""
         self._look_at_s.pop(shard, None)
-        self._depth.pop(shard, None)
-        self._due_at_s.pop(shard, None)
+        self._seen.pop(shard, None)
+        self._holding.forget(shard)
         self._noted.set()
 
     async def run(self) -> None:
@@ -140,10 +151,9 @@ class RetryPump:
         That is set before the question goes out: what is parked meanwhile brings it forward (`note`), and must not be overwritten.
         """
         self._look_at_s[tenure.shard] = now_s + LOOK_AT_LEAST_EVERY_S
-        await self._holding.keep(tenure)
+        await self._holding.keep(tenure, now_s)
         due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
-        self._depth[tenure.shard] = sum(row.depth for row in due)
-        self._due_at_s[tenure.shard] = now_s + min((row.due_in_s for row in due), default=float("inf"))
+        self._seen[tenure.shard] = now_s, due
         wanted = self._wanted([row for row in due if row.due_in_s <= 0], now_s)
         next_due_s = min((row.due_in_s for row in due if row.due_in_s > 0), default=LOOK_AT_LEAST_EVERY_S)
         self._look_by(tenure.shard, now_s + next_due_s)

@@ -147,6 +147,10 @@ class RetryQueue(Protocol):
         """Webhooks of this shard by earliest due time, at most `limit`; none that is held back."""
         ...
 
+    async def waiting_of(self, shard: Shard, webhooks: Sequence[WebhookId]) -> list[DueWebhook]:
+        """The same of these webhooks, in their order, held back or not; one of which nothing waits is left out."""
+        ...
+
     async def claim(self, shard: Shard, token: Token, wanted: Mapping[WebhookId, Want]) -> list[Claimed]:
         """Due deliveries (never due ones nothing), at most as many per webhook as wanted; where order is kept only heads."""
         ...
