@@ -171,3 +171,20 @@ async def test_where_to_push_and_the_secret_reach_the_gateway(world: World) -> N
         assert (made.push_url, made.push_secret) == (None, None), "it pushes where its environment says"
     else:
         assert (made.push_url, made.push_secret) == ("http://worker.example.com/ingest/x/y", SECRET)
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+async def test_waha_is_asked_for_all_that_its_version_knows_to_tell(is_older: bool) -> None:
+    """One name that it does not know is a refusal of the whole; one that is not asked for is an event lost."""
+    async with fake_gateway(Plan(gateway="waha", is_older=is_older)) as fake:
+        broker = open_broker(BrokerConfig(id="main", gateway="waha", url=fake.url, api_key=fake.api_key))
+        await broker.create("acme-sales-1a2b3c4d", Push(url="http://worker.example.com/ingest/x/y"))
+        asked_for = set(fake.instances["acme-sales-1a2b3c4d"].push_events)
+        assert {"message.any", "message.ack", "session.status", "message.waiting"} <= asked_for
+        groups = (
+            {"group.join", "group.leave"}
+            if is_older
+            else {"group.v2.participants", "group.v2.update", "message.edited", "message.ack.group"}
+        )
+        assert groups <= asked_for
+        await broker.close()

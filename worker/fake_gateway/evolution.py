@@ -66,6 +66,7 @@ class Evolution:
         made.token = body.get("token") or f"00000000-0000-4000-8000-{made.number:012d}"
         webhook = within(body, "webhook")
         made.push_url, made.push_secret = webhook.get("url"), within(webhook, "headers").get("jwt_key")
+        made.push_events = tuple(webhook.get("events", ()))
         if body.get("qrcode") is not True:
             made.state = State.STOPPED
         told = {"instanceName": name, "instanceId": _id(made), "integration": body.get("integration"), "webhookWaBusiness": None}

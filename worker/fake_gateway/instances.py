@@ -24,13 +24,14 @@ class State(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class FakeInstance:
-    """One instance. `push_url` and `push_secret`: where it pushes its events, as it was told at its creation."""
+    """One instance. `push_url`, `push_secret`, `push_events`: where it pushes what, as it was told at its creation."""
 
     number: int
     name: str
     token: str = field(default="", repr=False)
     push_url: str | None = field(default=None, repr=False)
     push_secret: str | None = field(default=None, repr=False)
+    push_events: tuple[str, ...] = ()
     state: State = State.SCAN
     phone: str | None = field(default=None, repr=False)
     codes: int = 1

@@ -18,11 +18,15 @@ _STATUSES = {
     State.LOST: "STARTING",
     State.FAILED: "FAILED",
 }
-_EVENTS = frozenset({
+_OLDER_EVENTS = frozenset({
     "session.status", "message", "message.reaction", "message.any", "message.ack", "message.waiting", "message.revoked", "state.change",
     "group.join", "group.leave", "presence.update", "poll.vote", "poll.vote.failed", "chat.archive", "call.received", "call.accepted",
     "call.rejected", "label.upsert", "label.deleted", "label.chat.added", "label.chat.deleted",
 })  # fmt: skip
+_EVENTS = _OLDER_EVENTS | {
+    "message.ack.group", "message.edited", "group.v2.join", "group.v2.leave", "group.v2.update", "group.v2.participants",
+    "event.response", "event.response.failed", "engine.event",
+}  # fmt: skip
 _REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Entity"}
 Verb = Callable[[FakeInstance], None]
 
@@ -83,13 +87,15 @@ class Waha:
         webhooks = within(body, "config").get("webhooks") or []
         if len(name) > MAX_NAME_CHARS:
             return _refused(400, [f"name must be shorter than or equal to {MAX_NAME_CHARS} characters"])
-        if not all(set(webhook.get("events", ())) <= _EVENTS for webhook in webhooks):
+        known = _OLDER_EVENTS if self._known.is_older else _EVENTS
+        if not all(set(webhook.get("events", ())) <= known for webhook in webhooks):
             return _refused(400, ["config.webhooks.0.each value in events must be one of the following values: session.status, …"])
         if name in self._known.instances:
             return _refused(422, f"Session '{name}' already exists. Use PUT to update it.")
         made = self._known.instances.make(name)
         if webhooks:
             made.push_url, made.push_secret = webhooks[0].get("url"), within(webhooks[0], "hmac").get("key")
+            made.push_events = tuple(webhooks[0].get("events", ()))
         if body.get("start", True) is False:
             made.state = State.STOPPED
             return said(_session(made), 201)
@@ -148,7 +154,7 @@ def _log_out(instance: FakeInstance) -> None:
 
 def _session(instance: FakeInstance) -> dict[str, Any]:
     me = None if instance.phone is None else {"id": f"{instance.phone}@c.us", "pushName": "Loja"}
-    webhooks = [] if instance.push_url is None else [{"url": instance.push_url, "events": ["message"]}]
+    webhooks = [] if instance.push_url is None else [{"url": instance.push_url, "events": instance.push_events}]
     told = {"name": instance.name, "status": _STATUSES[instance.state], "config": {"webhooks": webhooks, "debug": False}, "me": me}
     return {**told, "timestamps": {"activity": instance.changed_ms}, "assignedWorker": "waha", "engine": {"engine": "NOWEB"}}
 

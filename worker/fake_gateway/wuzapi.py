@@ -70,7 +70,7 @@ class Wuzapi:
             return self._refused(400, "invalid event type" if self._is_newer else "Invalid event: …")
         made = self._known.instances.make(name)
         made.token, made.state, made.push_url = token, State.STOPPED, body.get("webhook") or None
-        made.push_secret = key or None
+        made.push_secret, made.push_events = key or None, (str(body.get("events", "")),)
         if not self._is_newer:
             return said({"id": made.number})
         told = {**self._user(made), "hmac_key": bool(key)}

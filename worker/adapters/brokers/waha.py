@@ -5,7 +5,7 @@ Source: WAHA's documentation and OpenAPI of 2026.7, its core's source of 2024 (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp.abc import AbstractResolver
@@ -24,6 +24,7 @@ from worker.instances.broker import (
     QrCode,
 )
 
+_BAD_REQUEST = 400
 _UNPROCESSABLE = 422
 _NOT_FOUND = 404
 _SERVER_ERROR = 500
@@ -40,9 +41,15 @@ _STATUSES: Mapping[str, InstanceStatus] = {
 }
 _EVENTS = (
     "session.status", "message.any", "message.reaction", "message.ack", "message.waiting", "message.revoked", "presence.update",
-    "group.join", "group.leave", "poll.vote", "poll.vote.failed", "call.received", "call.accepted", "call.rejected",
+    "poll.vote", "poll.vote.failed", "call.received", "call.accepted", "call.rejected",
 )  # fmt: skip
-"""Known to its versions since 2024: a name that it does not know is a 400."""
+_GROUPS_UNTIL_2024 = ("group.join", "group.leave")
+_SINCE_2025 = (
+    "message.ack.group", "message.edited", "group.v2.join", "group.v2.leave", "group.v2.update", "group.v2.participants",
+)  # fmt: skip
+_SINCE_2026 = ("event.response", "event.response.failed")
+_WHAT_IT_MAY_KNOW = ((*_EVENTS, *_SINCE_2025, *_SINCE_2026), (*_EVENTS, *_SINCE_2025), (*_EVENTS, *_GROUPS_UNTIL_2024))
+"""A name that its version does not know is a 400 for the whole session, and what is not asked for is lost: tried in turn, the most first."""
 _RETRIES = {"policy": "exponential", "delaySeconds": 2, "attempts": 15}
 
 
@@ -66,8 +73,11 @@ class WahaBroker(RestBroker):
 
     async def create(self, name: str, push: Push | None, *, timeout_s: float | None = None) -> BrokerInstance:
         call = self._client.call(timeout_s, changes=True)
-        config = {} if push is None else {"webhooks": [_webhook(push)]}
-        answer = await call.post("/api/sessions", {"name": name, "start": True, "config": config})
+        for events in _WHAT_IT_MAY_KNOW:
+            config = {} if push is None else {"webhooks": [_webhook(push, events)]}
+            answer = await call.post("/api/sessions", {"name": name, "start": True, "config": config})
+            if not (answer.status == _BAD_REQUEST and "events" in answer.words()):
+                break
         if answer.status == _UNPROCESSABLE and "already exists" in answer.words():
             raise AlreadyExists(f"{self._client.broker} has a session {name} already")
         return _read(answer)
@@ -130,9 +140,9 @@ def _says_unknown(answer: Answer) -> bool:
     return answer.status == _NOT_FOUND and "session" in answer.words() and "cannot " not in answer.words()
 
 
-def _webhook(push: Push) -> dict[str, Any]:
+def _webhook(push: Push, events: Sequence[str]) -> dict[str, Any]:
     signing = {} if push.secret is None else {"hmac": {"key": push.secret}}
-    return {"url": push.url, "events": _EVENTS, "retries": _RETRIES, **signing}
+    return {"url": push.url, "events": events, "retries": _RETRIES, **signing}
 
 
 def _read(answer: Answer) -> BrokerInstance:
