@@ -233,13 +233,6 @@ def test_an_instance_without_a_gateway_name_goes_by_its_id(toml: Toml) -> None:
     assert load().catalog().instances[InstanceId("acme-sales")].gateway_instance == "acme-sales"
 
 
-def test_a_tenant_that_is_alone_may_fill_the_backlog(toml: Toml) -> None:
-    toml(DECLARED)
-    assert load().backlog_share_per_tenant == 1.0
-    toml(DECLARED + '\n[[tenants]]\nid = "other"\n')
-    assert load().backlog_share_per_tenant == 0.25
-
-
 @pytest.mark.parametrize(
     ("was", "becomes", "fault"),
     [

@@ -66,11 +66,6 @@ class Settings(BaseSettings):
         """Environment first, then the TOML document (handed to the constructor), then defaults; no `.env`, no secrets folder."""
         return env_settings, init_settings
 
-    @property
-    def backlog_share_per_tenant(self) -> float:
-        """A tenant that is alone has nobody to leave room for."""
-        return self.journal.max_backlog_share_per_tenant if len(self.tenants) > 1 else 1.0
-
     def catalog(self) -> Catalog:
         """Tenants, instances and webhooks as the worker knows them; webhooks with what `[delivery]` says where they are silent."""
         return Catalog(
