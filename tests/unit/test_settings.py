@@ -11,6 +11,7 @@ import pytest
 from worker.domain.errors import ConfigurationError
 from worker.domain.ids import InstanceId
 from worker.settings import Settings, load
+from worker.settings.crosscheck import PUBLISHED_KEY
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
@@ -210,6 +211,16 @@ def test_a_public_address_wants_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only_fault().startswith("http.host: 0.0.0.0: allowed: a loopback address")
     monkeypatch.setenv("WORKER_HTTP__ADMIN_KEY", "sixteen characters")
     assert load().http.host == "0.0.0.0"  # noqa: S104
+
+
+def test_the_key_of_the_demo_is_good_for_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in `config/local.toml` for everybody to read."""
+    monkeypatch.setenv("WORKER_HTTP__ADMIN_KEY", PUBLISHED_KEY)
+    for host in ("127.0.0.1", "localhost", "::1"):
+        monkeypatch.setenv("WORKER_HTTP__HOST", host)
+        assert load().http.host == host
+    monkeypatch.setenv("WORKER_HTTP__HOST", "0.0.0.0")  # noqa: S104 - the point
+    assert only_fault().startswith("http.admin_key: (not shown): allowed: a key of your own")
 
 
 def test_a_budget_beyond_the_platforms_patience_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.default_toml import render
 from worker.settings import load
+from worker.settings.crosscheck import PUBLISHED_KEY
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -40,4 +41,7 @@ def test_make_worker_runs_the_demo_on_loopback(monkeypatch: pytest.MonkeyPatch) 
     assert settings.demo
     assert settings.redis.is_embedded
     assert [str(n) for n in settings.delivery.allowed_private_cidrs] == ["127.0.0.0/8", "::1/128"]
-    assert tomllib.loads((CONFIG / "local.toml").read_text(encoding="utf-8")).keys() == {"demo", "delivery"}
+    assert tomllib.loads((CONFIG / "local.toml").read_text(encoding="utf-8")).keys() == {"demo", "http", "delivery"}
+    assert settings.http.host == "127.0.0.1"
+    assert settings.http.admin_key is not None
+    assert settings.http.admin_key.get_secret_value() == PUBLISHED_KEY

@@ -107,24 +107,24 @@ def dead_letter_endpoints(letters: DeadLetters, targets: Targets) -> list[Endpoi
     patterns = {"deadLetterId": LETTER_ID}
     return [
         Endpoint(
-            method="GET", path="/api/dead-letters", summary="List dead letters, newest first", tag="dead letters",
+            method="GET", path="/api/dead-letters", summary="List dead letters, newest first", tag="Dead letters",
             handle=handlers.list, query=LettersQuery, data=DeadLetterRows, meta=PageMeta, faults=(IMPOSSIBLE,),
         ),
         Endpoint(
-            method="GET", path="/api/dead-letters/{deadLetterId}", summary="Show a dead letter with its event", tag="dead letters",
+            method="GET", path="/api/dead-letters/{deadLetterId}", summary="Show a dead letter with its event", tag="Dead letters",
             handle=handlers.show, data=OneDeadLetter, path_patterns=patterns, faults=(MISSING,),
         ),
         Endpoint(
-            method="DELETE", path="/api/dead-letters/{deadLetterId}", summary="Discard a dead letter", tag="dead letters",
+            method="DELETE", path="/api/dead-letters/{deadLetterId}", summary="Discard a dead letter", tag="Dead letters",
             handle=handlers.discard, status=204, path_patterns=patterns, faults=(MISSING,),
         ),
         Endpoint(
-            method="POST", path="/api/dead-letters/{deadLetterId}/replay", summary="Deliver a dead letter again", tag="dead letters",
+            method="POST", path="/api/dead-letters/{deadLetterId}/replay", summary="Deliver a dead letter again", tag="Dead letters",
             handle=handlers.replay, status=202, query=ReplayQuery, data=Replayed, path_patterns=patterns,
             faults=(MISSING, NOT_FOUND, GONE, DISABLED, EMPTY, POISON),
         ),
         Endpoint(
-            method="POST", path="/api/dead-letters/replay", summary="Deliver a page of dead letters again, at a rate", tag="dead letters",
+            method="POST", path="/api/dead-letters/replay", summary="Deliver a page of dead letters again, at a rate", tag="Dead letters",
             handle=handlers.replay_many, body=ReplayMany, data=ReplayedMany, meta=ReplayMeta, faults=(NOT_FOUND, DISABLED, IMPOSSIBLE),
         ),
     ]  # fmt: skip

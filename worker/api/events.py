@@ -97,7 +97,7 @@ class OneEvent(ApiModel):
 def event_endpoints(past: Past, attempts: Attempts, catalog: Catalog) -> list[Endpoint]:
     return [
         Endpoint(
-            method="GET", path="/api/events/{eventKey}", summary="The timeline of one event", tag="events",
+            method="GET", path="/api/events/{eventKey}", summary="The timeline of one event", tag="Events",
             handle=_Handlers(past, attempts, catalog).show, data=OneEvent, path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
         )
     ]  # fmt: skip

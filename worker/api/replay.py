@@ -118,7 +118,7 @@ class Sources:
 def replay_endpoints(sources: Sources, targets: Targets) -> list[Endpoint]:
     return [
         Endpoint(
-            method="POST", path="/api/webhooks/{webhookId}/replay", summary="Deliver a page of past events again", tag="webhooks",
+            method="POST", path="/api/webhooks/{webhookId}/replay", summary="Deliver a page of past events again", tag="Webhooks",
             handle=_Handlers(sources, targets).replay, body=ReplayEvents, data=ReplayedEvents, meta=ReplayMeta,
             faults=(NOT_FOUND, DISABLED, IMPOSSIBLE, NO_ROOM),
         )
