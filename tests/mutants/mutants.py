@@ -265,4 +265,67 @@ MUTANTS = (
         new="age_s",
         killers=("tests/component/test_paused_webhooks.py::test_time_paused_is_not_counted_in_an_events_age",),
     ),
+    Mutant(
+        name="a create repeated blindly",
+        file="worker/instances/creating.py",
+        old="            may_exist = True  # whatever becomes of the next line\n",
+        new="",
+        killers=("tests/component/test_instances_creating.py::test_a_broker_that_is_back_within_the_call_is_asked_again",),
+    ),
+    Mutant(
+        name="a stranger's row taken for one's own",
+        file="worker/instances/creating.py",
+        old="stored.row.mark != plan.mark:",
+        new="stored.row.tenant_id != order.tenant_id:",
+        killers=("tests/component/test_instances_creating.py::test_the_same_id_at_once_is_one_instance_and_one_refusal",),
+    ),
+    Mutant(
+        name="the last try speaks for all",
+        file="worker/instances/creating.py",
+        old="failure.is_certain = failure.is_certain and is_certain",
+        new="failure.is_certain = failure.is_certain",
+        killers=("tests/component/test_instances_creating.py::test_whether_the_broker_may_have_made_it_is_said_of_all_tries_together",),
+    ),
+    Mutant(
+        name="a half-made row forgotten while its key may come",
+        file="worker/instances/repairing.py",
+        old='or "") >= FORGOTTEN_AFTER_S:',
+        new='or "") >= 0:',
+        killers=(
+            "tests/component/test_instances_creating.py::test_one_that_the_broker_does_not_have_waits_for_its_key_and_is_forgotten_with_it",
+        ),
+    ),
+    Mutant(
+        name="a lease that nobody renews",
+        file="worker/instances/once.py",
+        old="                working.start_soon(self._keep_lease, run)\n",
+        new="",
+        killers=("tests/component/test_instances_once.py::test_the_other_worker_waits_for_the_answer_however_long_the_lease_is_renewed",),
+    ),
+    Mutant(
+        name="a snapshot that hides a missing setting",
+        file="worker/instances/listing.py",
+        old="    if failure.cause is BrokerCause.NOT_CONFIGURED:\n",
+        new="    if False:\n",
+        killers=("tests/component/test_instances_listing.py::test_a_broker_that_is_not_configured_is_never_hidden_by_a_snapshot",),
+    ),
+    Mutant(
+        name="a key answered before its body is compared",
+        file="worker/adapters/lua/once_begin.lua",
+        old="if body ~= ARGV[1] then\n",
+        new="if body ~= ARGV[1] and not answer then\n",
+        killers=(
+            (
+                "tests/contract/test_idempotency_contract.py"
+                "::test_the_same_key_with_another_body_is_refused_before_and_after_the_answer[redis]"
+            ),
+        ),
+    ),
+    Mutant(
+        name="the row of an instance deleted before its broker was asked",
+        file="worker/instances/single.py",
+        old="        if instance.broker is not None:\n            caller",
+        new="        await self._registrar.remove(instance)\n        if instance.broker is not None:\n            caller",
+        killers=("tests/e2e/test_instances_api.py::test_delete_goes_to_the_broker_first_and_keeps_the_row_while_that_fails",),
+    ),
 )
