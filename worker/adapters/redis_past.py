@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import anyio
+
 from worker.adapters.redis_client import Argument, Command, RedisClient, Script
 from worker.adapters.redis_keys import ShardKeys
 from worker.adapters.redis_retry_queue import DISCARD
@@ -37,13 +39,16 @@ PAST_EVENTS = Script("past_events", "clock")
 ENQUEUE = Script("enqueue", "clock", "queue")
 SCRIPTS = (LETTER_PAGE, HEADINGS, REPLAY, EVENT_STATES, PAST_EVENTS, ENQUEUE)
 
-LOOKED_AT = 2_000
-"""Dead letters per shard and call."""
+LOOKED_AT = 1_000
+"""Dead letters per shard and call: some milliseconds in which nobody else is served, so shards are asked one after the other."""
+LOOKS_AT_ONCE = 2
 SHARE, SHARE_AT_LEAST = 4, 100
 """One shard gives at most a quarter of a long page: sixteen whole ones would be read to throw most of them away."""
 BATCH = 64
-SEGMENTS = 16
-STRETCH_BYTES = 4 << 20
+HEADINGS_AT_ONCE = 16
+"""A record may have megabytes, and the server reads it whole."""
+SEGMENTS = 64
+STRETCH_BYTES = 2 << 20
 CLOCKS_DIFFER_MS = 60_000
 """How far a worker's wall clock, which stamps `received_at`, may be from the store's."""
 _LAST = "-18446744073709551615"
@@ -58,6 +63,7 @@ class RedisDeadLetters:
         self._data = data
         self._shards = shards
         self._looked_at = looked_at
+        self._looks = anyio.Semaphore(LOOKS_AT_ONCE)
 
     async def page(self, wanted: LetterFilter, *, after: LetterPlace | None, limit: int, newest_first: bool = True) -> LetterPage:
         shards = [Shard(n) for n in range(self._shards)]
@@ -65,8 +71,8 @@ class RedisDeadLetters:
             shards = [shard_of(wanted.instance_id, self._shards)]
         args = _page_args(wanted, after, newest_first=newest_first)
         matches = min(limit, max(SHARE_AT_LEAST, limit // SHARE))
-        commands = [LETTER_PAGE.call((k.dead, k.dead_at), (*args, matches, self._looked_at)) for k in map(ShardKeys, shards)]
-        answers = await self._data.exchange(commands)
+        async with self._looks:
+            answers = [await self._look(shard, (*args, matches, self._looked_at)) for shard in shards]
         merged = [_letter(shard, row) for shard, answer in zip(shards, answers, strict=True) for row in answer[4:]]
         merged.sort(key=lambda letter: letter.place, reverse=newest_first)
         page = cut([_seen_to(answer) for answer in answers], merged, limit, newest_first=newest_first)
@@ -104,13 +110,18 @@ class RedisDeadLetters:
                 moved[number] = _MOVED[answer]
         return moved
 
+    async def _look(self, shard: Shard, args: Sequence[Argument]) -> list[Any]:
+        k = ShardKeys(shard)
+        answer: list[Any] = await self._data.call(*LETTER_PAGE.call((k.dead, k.dead_at), args))
+        return answer
+
     async def _opened(
         self, shard: Shard, tenant_id: TenantId, delivery_id: DeliveryId, died_at_ms: int
     ) -> tuple[Letter, bytes | None] | None:
         """By the script that lists, for letters are packed: of those that died in that millisecond the one."""
         k = ShardKeys(shard)
         behind = (tenant_id, "", "", died_at_ms, died_at_ms, 1, "", "", self._looked_at, self._looked_at)
-        answer = await self._data.call(*LETTER_PAGE.call((k.dead, k.dead_at), behind))
+        answer = await self._look(shard, behind)
         for letter in (_letter(shard, row) for row in answer[4:]):
             if letter.delivery_id == delivery_id:
                 record = await self._data.call("HGET", k.payload(letter.event_key), "r")
@@ -119,7 +130,7 @@ class RedisDeadLetters:
 
     async def _headed(self, letters: Sequence[Letter]) -> list[Letter]:
         headed = list(letters)
-        for shard, numbers in _by_shard([letter.shard for letter in letters]):
+        for shard, numbers in _by_shard([letter.shard for letter in letters], at_once=HEADINGS_AT_ONCE):
             keys = [ShardKeys(shard).payload(letters[number].event_key) for number in numbers]
             for number, beginning in zip(numbers, await self._data.call(*HEADINGS.call(keys, ())), strict=True):
                 headed[number] = replace(letters[number], heading=read_heading(beginning))
@@ -207,12 +218,12 @@ def read_heading(beginning: bytes) -> Heading | None:
         return None
 
 
-def _by_shard(shards: Sequence[Shard]) -> list[tuple[Shard, list[int]]]:
-    """Which items go to which shard, at most `BATCH` at once, in order."""
+def _by_shard(shards: Sequence[Shard], at_once: int = BATCH) -> list[tuple[Shard, list[int]]]:
+    """Which items go to which shard, at most so many at once, in order."""
     numbers: dict[Shard, list[int]] = {}
     for number, shard in enumerate(shards):
         numbers.setdefault(shard, []).append(number)
-    return [(shard, mine[start : start + BATCH]) for shard, mine in numbers.items() for start in range(0, len(mine), BATCH)]
+    return [(shard, mine[start : start + at_once]) for shard, mine in numbers.items() for start in range(0, len(mine), at_once)]
 
 
 def _page_args(wanted: LetterFilter, after: LetterPlace | None, *, newest_first: bool) -> tuple[Argument, ...]:

@@ -5,7 +5,7 @@
 -- reply {now ms, ended (1/0), ms and delivery id of the last one looked at, letter, …}: a letter as
 --       {delivery id, event_key, webhook, tenant, position, reason, attempts, error ('': none), died at ms}
 
-local CHUNK = 250
+local CHUNK = 100
 local newest_first, behind_ms, behind_id = ARGV[6] == '1', tonumber(ARGV[7]), ARGV[8]
 local matches_left, looks_left = tonumber(ARGV[9]), tonumber(ARGV[10])
 local last_ms, last_id = '', ''

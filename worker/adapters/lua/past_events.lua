@@ -16,28 +16,34 @@ if from >= to then
   return {0}
 end
 
-local segments, events_left, bytes_left = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local CHUNK = 2
+local segments_left, events_left, bytes_left = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local newest_before = redis.call('XREVRANGE', KEYS[1], number_text(from) .. FIRST_IN_SEGMENT, '-', 'COUNT', 1)[1]
 local start = newest_before and newest_before[1] or number_text(from) .. '-0'
-local entries = redis.call('XRANGE', KEYS[1], start, '(' .. number_text(to) .. '-0', 'COUNT', segments)
 local reply, position = {0}, from
-for _, entry in ipairs(entries) do
-  position = tonumber(string.match(entry[1], '^%d+'))
-  for i = 1, #entry[2], 2 do
-    if position >= from and position < to and entry[2][i] == ARGV[1] then
-      local record = entry[2][i + 1]
-      if events_left == 0 or bytes_left <= 0 then
-        reply[1] = position
-        return reply
+while true do
+  local entries = redis.call('XRANGE', KEYS[1], start, '(' .. number_text(to) .. '-0', 'COUNT', CHUNK)
+  for _, entry in ipairs(entries) do
+    position, start = tonumber(string.match(entry[1], '^%d+')), '(' .. entry[1]
+    for i = 1, #entry[2], 2 do
+      if position >= from and position < to and entry[2][i] == ARGV[1] then
+        if events_left == 0 or (bytes_left <= 0 and #reply > 1) then
+          reply[1] = position
+          return reply
+        end
+        events_left = events_left - 1
+        reply[#reply + 1] = position
+        reply[#reply + 1] = entry[2][i + 1]
       end
-      events_left, bytes_left = events_left - 1, bytes_left - #record
-      reply[#reply + 1] = position
-      reply[#reply + 1] = record
+      bytes_left = bytes_left - #entry[2][i + 1] -- also a stranger's: reading them is the work
+      position = position + 1
     end
-    position = position + 1
+  end
+  segments_left = segments_left - CHUNK
+  if #entries < CHUNK or position >= to then
+    return reply
+  elseif segments_left <= 0 or bytes_left <= 0 then
+    reply[1] = math.max(position, from)
+    return reply
   end
 end
-if #entries == segments and position < to then
-  reply[1] = math.max(position, from)
-end
-return reply
