@@ -35,11 +35,11 @@ class Canned:
         body = await request.read()
         self.asked.append(Asked(request.method, request.path_qs, dict(request.headers), orjson.loads(body) if body else None))
         status, text = self._answers.get(f"{request.method} {request.path_qs}", (404, "404 page not found\n"))
-        return web.Response(status=status, text=text, content_type="application/json")
+        return web.Response(status=status, text=text, content_type="application/json", headers={"Set-Cookie": "session=1; Path=/"})
 
 
 @asynccontextmanager
-async def saying(gateway: str, answers: Mapping[str, tuple[int, str]]) -> AsyncIterator[tuple[Broker, Canned]]:
+async def saying(gateway: str, answers: Mapping[str, tuple[int, str]], path: str = "/") -> AsyncIterator[tuple[Broker, Canned]]:
     canned = Canned(answers)
     app = web.Application()
     app.router.add_route("*", "/{anything:.*}", canned.answer)
@@ -47,7 +47,9 @@ async def saying(gateway: str, answers: Mapping[str, tuple[int, str]]) -> AsyncI
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    broker = open_broker(BrokerConfig(id="main", gateway=gateway, url=f"http://127.0.0.1:{runner.addresses[0][1]}/", api_key="the-key"))
+    broker = open_broker(
+        BrokerConfig(id="main", gateway=gateway, url=f"http://127.0.0.1:{runner.addresses[0][1]}{path}", api_key="the-key")
+    )
     try:
         yield broker, canned
     finally:

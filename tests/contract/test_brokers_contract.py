@@ -7,10 +7,21 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import UVLOOP
 from worker.adapters.brokers import open_broker
 from worker.fake_gateway.instances import State
 from worker.fake_gateway.server import FakeGateway, Plan, fake_gateway
-from worker.instances.broker import AlreadyExists, Broker, BrokerConfig, BrokerFailure, InstanceStatus, NoSuchInstance, NotConnected, Push
+from worker.instances.broker import (
+    AlreadyExists,
+    Broker,
+    BrokerCause,
+    BrokerConfig,
+    BrokerFailure,
+    InstanceStatus,
+    NoSuchInstance,
+    NotConnected,
+    Push,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -188,3 +199,37 @@ async def test_waha_is_asked_for_all_that_its_version_knows_to_tell(is_older: bo
         )
         assert groups <= asked_for
         await broker.close()
+
+
+async def test_of_two_users_of_one_name_wuzapi_shows_ours() -> None:
+    """It keeps tokens apart, not names: anybody may make a user named like one of ours."""
+    async with fake_gateway(Plan(gateway="wuzapi")) as fake:
+        broker = open_broker(BrokerConfig(id="main", gateway="wuzapi", url=fake.url, api_key=fake.api_key))
+        for _ in range(2):
+            fake.instances.make("acme-sales-1a2b3c4d").token = "a-stranger"
+            fake.pair("acme-sales-1a2b3c4d")
+            await broker.create("acme-sales-1a2b3c4d", None)
+            for seen in (*(await broker.instances()), await broker.status("acme-sales-1a2b3c4d")):
+                assert (seen.name, seen.status) == ("acme-sales-1a2b3c4d", InstanceStatus.QR_REQUIRED)
+            fake.instances.clear()
+        await broker.close()
+
+
+@pytest.mark.parametrize("anyio_backend", [UVLOOP])
+async def test_a_whole_life_on_the_loop_of_production(world: World) -> None:
+    name = "acme-sales-1a2b3c4d"
+    await world.broker.health()
+    await world.broker.create(name, None)
+    with pytest.raises(AlreadyExists):
+        await world.broker.create(name, None)
+    assert await world.broker.qr(name) is not None
+    world.fake.pair(name, PHONE)
+    assert (await world.broker.status(name)).phone_number == PHONE
+    for kind, cause in (("hang", BrokerCause.TIMEOUT), ("reset", BrokerCause.CONNECT), ("cut", BrokerCause.PROTOCOL)):
+        world.fake.trouble("*", kind)
+        with pytest.raises(BrokerFailure) as caught:
+            await world.broker.instances(timeout_s=0.2 if kind == "hang" else 20)
+        assert caught.value.cause is cause
+    await world.broker.disconnect(name)
+    await world.broker.delete(name)
+    assert await world.broker.instances() == []

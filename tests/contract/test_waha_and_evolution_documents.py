@@ -131,6 +131,19 @@ async def test_waha_that_stops_is_not_well() -> None:
     assert (caught.value.cause, caught.value.status) == (BrokerCause.SERVICE_UNAVAILABLE, 503)
 
 
+async def test_no_cookie_and_nothing_compressed_whatever_a_broker_wishes() -> None:
+    async with saying("waha", {"GET /api/sessions?all=true": (200, "[]")}) as (broker, canned):
+        for _ in range(2):
+            await broker.instances()
+    assert all("Cookie" not in asked.headers and asked.headers["Accept-Encoding"] == "identity" for asked in canned.asked)
+
+
+@pytest.mark.parametrize("path", ["/behind/a%20proxy", "/behind/a%20proxy/", "/behind/a%20proxy?of=theirs"])
+async def test_a_broker_may_stand_below_a_path(path: str) -> None:
+    async with saying("waha", {"GET /behind/a%20proxy/api/sessions/a%2Fb": (200, WAHA_SESSION)}, path) as (broker, _):
+        assert (await broker.status("a/b")).name == "default"
+
+
 # ─── Evolution API ───
 
 EVOLUTION_ROW = """{"id":"421a4121-a3d9-40cc-a8db-c3a1df353126","name":"acme-1","connectionStatus":"open","ownerJid":

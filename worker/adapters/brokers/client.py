@@ -52,7 +52,6 @@ class BrokerClient:
         self.broker = f"broker {config.id} ({config.gateway})"
         self._keys = {key_header: config.api_key} if config.api_key else {}
         self._missing = (f"brokers.{config.id}.api_key",) if needs_key and not config.api_key else ()
-        self._url = config.url.rstrip("/")
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
@@ -92,8 +91,9 @@ class BrokerClient:
         return self._session
 
     def url(self, path: str, query: Mapping[str, str]) -> URL:
-        """`path` is quoted already."""
-        return URL(self._url + path, encoded=True).update_query(query)
+        """Below the path of the broker's own url, whose query is left out; `path` is quoted already."""
+        base = URL(self.config.url)
+        return base.with_path(base.raw_path.rstrip("/") + path, encoded=True).with_query(query)
 
     def keys(self, own: Mapping[str, str] | None) -> Mapping[str, str]:
         """The header with the broker's key; or `own` in its place."""

@@ -49,7 +49,7 @@ _SINCE_2025 = (
 )  # fmt: skip
 _SINCE_2026 = ("event.response", "event.response.failed")
 _WHAT_IT_MAY_KNOW = ((*_EVENTS, *_SINCE_2025, *_SINCE_2026), (*_EVENTS, *_SINCE_2025), (*_EVENTS, *_GROUPS_UNTIL_2024))
-"""A name that its version does not know is a 400 for the whole session, and what is not asked for is lost: tried in turn, the most first."""
+"""A name that its version does not know is a 400 for the whole session, what is not asked for is lost: tried in turn, the most first."""
 _RETRIES = {"policy": "exponential", "delaySeconds": 2, "attempts": 15}
 
 

@@ -53,8 +53,10 @@ class WuzapiBroker(RestBroker):
             answer.mapping()
 
     async def instances(self, *, timeout_s: float | None = None) -> list[BrokerInstance]:
+        """Of two with one name, ours."""
         users = await self._users(self._client.call(timeout_s))
-        return [found for user in users if (found := _instance(user)) is not None]
+        users.sort(key=lambda user: text_at(user, "token") == self._token(text_at(user, "name") or ""))
+        return list({found.name: found for user in users if (found := _instance(user)) is not None}.values())
 
     async def create(self, name: str, push: Push | None, *, timeout_s: float | None = None) -> BrokerInstance:
         call = self._client.call(timeout_s, changes=True)
