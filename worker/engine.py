@@ -187,6 +187,7 @@ class Engine:
         self.reader.chats = self.chats
         self.reader.after_away = self._verify_tails
         self.reader.careful = CarefulReading(store.checkpoints, self.settling, self.pipeline, clock)
+        self.reader.careful.knows_chats = self.chats.knows
         self.reader.on_stale = refused
         self.retry_pump = RetryPump(store.retry_queue, self.pipeline, (self.bulkheads, self.buffer, self.catalog), active, clock, rates)
         self.retry_pump.on_stale = refused

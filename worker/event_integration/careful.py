@@ -44,6 +44,8 @@ class CarefulReading:
         self._settling = settling
         self._pipeline = pipeline
         self._clock = clock
+        self.knows_chats: Callable[[Tenure], bool] = lambda _tenure: True
+        """False: a webhook has come to want order, and its waiting chats are to be loaded before anything more is taken in."""
 
     async def take_in(self, tenure: Tenure, care: Care, segment: Segment) -> None:
         """As much of the segment as fits into a turn; the cursor tells how much. Raises `StaleToken`, `StoreUnavailable`, `StoreFull`.
@@ -61,7 +63,7 @@ class CarefulReading:
             if look is Look.CAREFULLY:
                 await self._try_out(tenure, care, position, data)
             now_s = self._clock()
-            if not tenure.is_reading or not tenure.may_write(now_s):
+            if not tenure.is_reading or not tenure.may_write(now_s) or not self.knows_chats(tenure):
                 return  # asked after the last await: what is taken in beyond a drain's last look would be nobody's
             self._take_in_one(tenure, look, position, data, segment.tenants[index].decode())
             if now_s >= ends_at_s:
