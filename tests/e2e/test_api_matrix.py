@@ -5,7 +5,9 @@ What is another tenant's is answered exactly as what does not exist.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,6 +28,7 @@ from worker.settings import Settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP], ids=["uvloop"])]
 
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 WRONG_KEY = "wak_of_nobody"
 
 NOBODYS = {
@@ -172,3 +175,17 @@ async def test_the_document_describes_exactly_what_is_served(anyio_backend: obje
         page = await it.ask("GET", "/docs", key=None)
         for method, path in operations:
             assert f"<b>{method}</b> <code>{path}</code>".encode() in page.body
+
+
+async def test_the_page_about_the_api_names_every_path_and_no_other(anyio_backend: object) -> None:
+    """In its last table: `GET`, `POST /path` are both of that path."""
+    told: set[tuple[str, str]] = set()
+    for row in re.findall(r"^\| (`[A-Z]+.*?`) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE):
+        methods: list[str] = []
+        for method, path in re.findall(r"`([A-Z]+)(?: (/api/[^`]+))?`", row):
+            methods.append(method)
+            if path:
+                told |= {(one, path) for one in methods}
+                methods = []
+    async with managed() as it:
+        assert told == {(endpoint.method, endpoint.path) for endpoint in it.endpoints}

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from worker.api.authentication import TENANT_ID
 from worker.api.endpoints import ApiModel, Audience, Endpoint, Fault, uncounted
@@ -103,6 +103,13 @@ def document(endpoints: Sequence[Endpoint]) -> Json:
 Refs = Mapping[tuple[type[BaseModel], JsonSchemaMode], Json]
 
 
+class _WithoutTitles(GenerateJsonSchema):
+    """A title made of a field's name says nothing that its name does not."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - the library's signature
+        return False
+
+
 def faults_of(endpoint: Endpoint) -> list[Fault]:
     """Everything it may refuse with, each code once."""
     groups = [_ANYWHERE, _OF_TENANTS if endpoint.audience is Audience.TENANT else _OF_OPERATOR]
@@ -118,7 +125,9 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[Refs, Json]:
     for endpoint in endpoints:
         for model, mode in _models(endpoint):
             wanted[model, mode] = None
-    refs, schema = models_json_schema(list(wanted), by_alias=True, ref_template="#/components/schemas/{model}")
+    refs, schema = models_json_schema(
+        list(wanted), by_alias=True, ref_template="#/components/schemas/{model}", schema_generator=_WithoutTitles
+    )
     return {(model, mode): refs[model, mode] for model, mode in wanted}, schema["$defs"]
 
 
