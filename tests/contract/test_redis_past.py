@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.contract.past_samples import MINE, die, dying, listed
-from tests.contract.samples import SHARD, TENANT, Store, empty, event, grant
+from tests.contract.samples import OTHER_HOOK, SHARD, TENANT, Store, claim_when_due, empty, event, grant
 from tests.real_redis import RealRedis
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import ShardKeys
 from worker.adapters.redis_past import CLOCKS_DIFFER_MS, SCRIPTS, RedisDeadLetters
 from worker.adapters.redis_store import open_redis_store
+from worker.domain.errors import StoreFull
 from worker.domain.ids import Position, Shard, TenantId
-from worker.event_integration.past import LetterFilter, LetterPlace, Window
+from worker.event_integration.past import LetterFilter, LetterPlace, Moved, Moving, PastDelivery, Window
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +135,36 @@ async def test_a_stretch_ends_with_its_bytes(store: Store) -> None:
     stretch = await store.past.journaled(SHARD, TENANT, window, after=None, limit=100)
     assert [position for position, _ in stretch.entries] == [1, 2, 3]
     assert stretch.next == Position(4)
+
+
+async def test_at_maxmemory_dead_letters_still_leave_and_nothing_is_added(store: Store, hand: RedisClient) -> None:
+    """What is replayed or discarded is on its way out; a past event would be more that waits."""
+    token = await grant(store)
+    first, second = await die(store, token, dying(1), dying(2))
+    await hand.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert await store.dead_letters.replay([Moving(first, OTHER_HOOK, 0)]) == [Moved.QUEUED]
+        assert await store.dead_letters.discard([second]) == 1
+        with pytest.raises(StoreFull):
+            await store.past.enqueue(SHARD, [past_delivery(3)])
+    finally:
+        await hand.call("CONFIG", "SET", "maxmemory", 0)
+    assert await listed(store) == []
+    assert (await claim_when_due(store, token, hook=OTHER_HOOK)).record == dying(1).record
+
+
+def past_delivery(position: int) -> PastDelivery:
+    item = dying(position)
+    return PastDelivery(
+        delivery_id=item.delivery_id,
+        event_key=item.event_key,
+        webhook_id=item.webhook_id,
+        tenant_id=item.tenant_id,
+        position=item.position,
+        record=item.record,
+        due_in_s=0,
+        is_new_to_it=True,
+    )
 
 
 async def read_by(hand: RedisClient, command: str) -> int:

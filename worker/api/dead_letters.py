@@ -26,6 +26,7 @@ EMPTY = Fault(status=409, code="RECORD_GONE", when="the letter's event is not in
 POISON = Fault(
     status=409, code="DEAD_LETTER_IS_POISON", when="its event ended the worker more than once; the admin key may replay it alone"
 )
+RATE = "how fast they become due; a backlog is released at up to twice a webhook's usual rate, at least 100 a second"
 
 log = structlog.get_logger("worker.api")
 
@@ -87,7 +88,7 @@ class Replayed(ApiModel):
 class ReplayMany(ApiModel):
     filter: Wanted = Field(default_factory=Wanted, description="which letters; left out: all of the tenant")
     webhook_id: str | None = Field(None, pattern=NAME_PATTERN, description="where to; left out: each to its own webhook")
-    rate_per_s: int = Field(50, ge=1, le=1_000, description="how fast they become due")
+    rate_per_s: int = Field(50, ge=1, le=1_000, description=RATE)
     limit: int = Field(MAX_REPLAYED, ge=1, le=MAX_REPLAYED, description="letters in this call")
     cursor: str | None = Field(None, pattern=r"^([0-9]{1,15}\.){3}msg_[A-Z2-7]{26}$", description="`meta.nextCursor` of the call before")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import structlog
 from pydantic import Field
 
-from worker.api.dead_letters import ReplayMeta
+from worker.api.dead_letters import RATE, ReplayMeta
 from worker.api.endpoints import ApiError, ApiModel, Call, Endpoint, Fault, Reply
 from worker.api.instants import IMPOSSIBLE, Instant, instant_ms
 from worker.api.targets import DISABLED, NOT_FOUND, Targets
@@ -52,7 +52,7 @@ class ReplayEvents(ApiModel):
     since: Instant = Field(description="received then or later")
     until: Instant | None = Field(None, description="received before; left out: now, at the first call")
     include_dead_letters: bool = Field(True, description="also the webhook's own dead letters of events of that time")  # noqa: FBT003
-    rate_per_s: int = Field(50, ge=1, le=1_000, description="how fast they become due")
+    rate_per_s: int = Field(50, ge=1, le=1_000, description=RATE)
     limit: int = Field(MAX_REPLAYED, ge=1, le=MAX_REPLAYED, description="events in this call")
     cursor: str | None = Field(None, pattern=_CURSOR, description="`meta.nextCursor` of the call before")
 
