@@ -355,3 +355,14 @@ async def test_many_repeats_at_once_are_one_call(world: World) -> None:
     assert {answer.status for answer in answers} == {201}
     assert len({str(answer.body["data"]) for answer in answers}) == 1
     assert len(world.fake.instances) == 1
+
+
+async def test_while_the_store_is_away_that_is_the_cause_told(world: World) -> None:
+    world.api.store.faults.away = True
+    for method, path in (("GET", PATH), ("GET", PATH + "?refresh=1"), ("GET", PATH + "/nobody"), ("DELETE", PATH + "/nobody")):
+        answer = await world.api.ask(method, path)
+        assert (answer.status, answer.code, answer.details["cause"]) == (503, "WHATSAPP_STORAGE_UNAVAILABLE", "storage")
+        assert "Retry-After" in answer.headers
+    assert (await create(world, key="k")).code == "WHATSAPP_STORAGE_UNAVAILABLE"
+    world.api.store.faults.away = False
+    assert (await create(world, key="k")).status == 201

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
 from pydantic import BaseModel
 
 from worker.api import instances_shapes as shapes
-from worker.api.endpoints import ApiError, Call, CallKind, Endpoint, Fault, Reply, uncounted
+from worker.api.endpoints import ApiError, Call, CallKind, Endpoint, Fault, Handler, Reply, uncounted
 from worker.api.instances_creation import CREATED, Creation, broker_error
 from worker.api.instances_shapes import Fields, InstanceBasic, InstancesQuery
-from worker.api.webhooks import FORBIDDEN, RESERVED
+from worker.api.webhooks import FORBIDDEN, MAX_WEBHOOKS, RESERVED
 from worker.directory.registering import Declared
 from worker.domain.catalog import Catalog, Instance
+from worker.domain.errors import StoreUnavailable
 from worker.instances.broker import BrokerFailure
-from worker.instances.failures import BY_CAUSE, CIRCUIT_OPEN
+from worker.instances.creating import MAX_INSTANCES
+from worker.instances.failures import BY_CAUSE, CIRCUIT_OPEN, STORAGE_UNAVAILABLE
 from worker.instances.listing import Entry, Listed, Listing, Mode, Wish
 from worker.instances.single import HasNoBroker, NotAtItsBroker, Single
 from worker.instances.stages import Outcome, Stage, Stages
@@ -32,9 +34,10 @@ NO_BROKER = Fault(status=409, code="INSTANCE_HAS_NO_BROKER", when="the instance 
 NOT_THERE = Fault(status=409, code="INSTANCE_NOT_AT_BROKER", when="its broker does not have it (any more)")
 NO_QR = Fault(status=409, code="QR_NOT_AVAILABLE", when="there is nothing to scan: it is connected already, or not ready yet")
 DECLARED = Fault(status=409, code="DECLARED_IN_FILE", when="the instance is declared in the worker's file")
+STORAGE = Fault(status=STORAGE_UNAVAILABLE.status, code=STORAGE_UNAVAILABLE.code, when="the worker's store, or the broker's, is away")
 BROKER = tuple(
     Fault(status=status, code=code, when="its broker failed; `details` say the cause and what the broker answered")
-    for status, code in sorted({*BY_CAUSE.values(), CIRCUIT_OPEN})
+    for status, code in sorted({*BY_CAUSE.values(), CIRCUIT_OPEN} - {STORAGE_UNAVAILABLE})
 )
 CREATION = (
     Fault(status=403, code="ADMIN_KEY_REQUIRED", when="`attach` with a tenant's key"),
@@ -47,7 +50,11 @@ CREATION = (
     Fault(status=409, code="INGEST_SECRET_IS_PUBLIC", when="the secret is a published default"),
     FORBIDDEN,
     RESERVED,
-    Fault(status=409, code="DIRECTORY_FULL", when="the deployment holds as many as it may"),
+    Fault(
+        status=409,
+        code="LIMIT_REACHED",
+        when=f"the tenant has {MAX_INSTANCES} instances or {MAX_WEBHOOKS} webhooks, or the directory is full",
+    ),
     Fault(status=422, code="IDEMPOTENCY_KEY_REUSED", when="the key was used for another body"),
     Fault(status=503, code="STILL_CREATING", when="a call with this key is still running"),
 )
@@ -142,7 +149,7 @@ def instance_endpoints(handlers: Instances, creation: Creation) -> list[Endpoint
     """All of them."""
     one = _endpoint
     asking = (NOT_FOUND, NO_BROKER, NOT_THERE, *BROKER)
-    return [
+    endpoints = [
         Endpoint(
             method="GET", path=PATH, summary="The tenant's instances, as last seen; a refresh asks their brokers", tag=TAG,
             handle=handlers.list, query=InstancesQuery, data=shapes.Instances, meta=shapes.InstancesMeta, kind=_list_kind, faults=BROKER,
@@ -159,6 +166,21 @@ def instance_endpoints(handlers: Instances, creation: Creation) -> list[Endpoint
         one("GET", "The code to scan, drawn", handlers.qr_png, path=ONE + "/qr.png", content_type="image/png", faults=(*asking, NO_QR)),
         one("POST", "Logs its number out", handlers.disconnect, path=ONE + "/disconnect", data=shapes.InstanceStatusNow, faults=asking),
     ]  # fmt: skip
+    return [replace(endpoint, handle=_storage_told(endpoint.handle), faults=(*endpoint.faults, STORAGE)) for endpoint in endpoints]
+
+
+def _storage_told(handle: Handler) -> Handler:
+    """Our own store's outage in the words of contract 5."""
+
+    async def told(call: Call) -> Reply:
+        try:
+            return await handle(call)
+        except StoreUnavailable as exc:
+            log.warning("instances_store_unavailable", cause=str(exc))
+            message = "the store did not answer; whether it was done is unknown: look, or repeat the call with its Idempotency-Key"
+            raise ApiError(STORAGE.status, STORAGE.code, message, details={"cause": "storage"}, retry_after_s=2) from exc
+
+    return told
 
 
 def _endpoint(  # noqa: PLR0913 -- what differs between endpoints of one instance

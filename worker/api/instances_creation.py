@@ -12,7 +12,7 @@ import structlog
 
 from worker.api.endpoints import ApiError, Call, Reply
 from worker.api.instances_shapes import InstanceMade, NewInstance, NewWebhookMade, OneInstanceMade, full
-from worker.api.webhooks import Defaults, Objection, as_sent, expect_allowed
+from worker.api.webhooks import LIMIT, MAX_WEBHOOKS, Defaults, Objection, as_sent, expect_allowed
 from worker.api.webhooks_shapes import WebhookFacts
 from worker.directory.port import Revision, RowConflict
 from worker.directory.registering import Registrar
@@ -61,7 +61,7 @@ class Creation:
         if body.attach is not None and not call.is_admin:
             raise ApiError(403, "ADMIN_KEY_REQUIRED", "only the operator attaches what a broker has already; leave `attach` out")
         try:
-            await self._expect_possible(body)
+            await self._expect_possible(call, body)
             order = _order(call, body)
             plan = self.creating.plan(order, spare=self._spare(body))
             if call.idempotency_key is None:
@@ -87,21 +87,23 @@ class Creation:
 
     async def _with_key(self, call: Call, key: str, order: Order, plan: Plan) -> Reply:
         body = call.sent(NewInstance)
-        asked = orjson.dumps(body.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        # Without what is left to its default: a field that a later version adds must not make another body of this one.
+        asked = orjson.dumps(body.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
 
         async def final(first_plan: bytes) -> bytes:
             try:
                 made = await self._made(order, Plan.read(first_plan), body.webhook)
             except Refused as exc:
                 return orjson.dumps({"code": exc.code, "message": str(exc), "details": dict(exc.details)})
-            return made.model_dump_json().encode()
+            return made.model_dump_json(by_alias=True).encode()
 
         repeatable = Repeatable(order.tenant_id, key, sha256(asked).hexdigest())
         answer = await self.once.run(repeatable, plan.written(), final, Deadline("create", self.clock() + CREATE_S))
         said: Mapping[str, Any] = orjson.loads(answer)
         if "code" in said:
             raise ApiError(409, said["code"], said["message"], details=said["details"])
-        return Reply(status=CREATED, data=OneInstanceMade.model_validate_json(answer))
+        # The first answer's very bytes, whatever a later version would have said.
+        return Reply(status=CREATED, content=b'{"success":true,"data":%s}' % answer)
 
     async def _made(self, order: Order, plan: Plan, webhook: WebhookFacts | None) -> OneInstanceMade:
         deadline = Deadline("create", self.clock() + CREATE_S)
@@ -130,7 +132,7 @@ class Creation:
         except RowConflict as exc:
             if exc.what == "room":  # what is there already is our own, of an earlier try
                 message = "the instance is made, its webhook is not: this deployment holds as many as it may; delete some, then add it"
-                raise Refused("DIRECTORY_FULL", message, instanceId=instance.id) from exc
+                raise Refused(LIMIT.code, message, instanceId=instance.id) from exc
         return NewWebhookMade(id=row.id, secret=row.secrets[0])
 
     def _spare(self, body: NewInstance) -> Mapping[str, str]:
@@ -138,10 +140,12 @@ class Creation:
             return {}
         return {"webhookId": self.webhooks.new_id(), "webhookSecret": self.webhooks.new_secret()}
 
-    async def _expect_possible(self, body: NewInstance) -> None:
+    async def _expect_possible(self, call: Call, body: NewInstance) -> None:
         if body.ingest_secret is not None and body.ingest_secret in DEFAULT_SECRETS[body.gateway.value]:
             raise Refused("INGEST_SECRET_IS_PUBLIC", "this secret is a published default and proves nothing; choose one of your own")
         if body.webhook is not None:
+            if len(self.catalog.webhooks_of_tenant(call.tenant_id)) >= MAX_WEBHOOKS:
+                raise Refused(LIMIT.code, f"a tenant has at most {MAX_WEBHOOKS} webhooks; delete one that nobody needs, or leave it out")
             await expect_allowed(self.webhooks.objection, body.webhook.url, body.webhook.headers)
 
 

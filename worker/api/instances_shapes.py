@@ -49,7 +49,7 @@ class InstanceBasic(ApiModel):
     gateway: str
     status: InstanceStatus
     connected: bool
-    phone_number: str | None = Field(description="digits only")
+    phone_number: str | None = Field(description="digits only", repr=False)
     last_activity: str | None = Field(description="RFC 3339, as its broker says")
     shard: int
     owner: str | None = Field(description="the worker that owns the shard now")
@@ -61,7 +61,7 @@ class InstanceMetrics(InstanceBasic):
 
 
 class InstanceFull(InstanceMetrics):
-    profile_name: str | None
+    profile_name: str | None = Field(repr=False)
     broker: str | None = Field(description="null: it only pushes")
     gateway_instance: str = Field(description="the name the gateway uses")
     is_made: bool = Field(description="false: its broker has not confirmed it yet; repeat its creation with the same key")
@@ -104,13 +104,13 @@ class InstanceStatusNow(ApiModel):
     id: str
     status: InstanceStatus
     connected: bool
-    phone_number: str | None
+    phone_number: str | None = Field(repr=False)
     last_activity: str | None
 
 
 class Qr(ApiModel):
-    qr: str | None = Field(description="the text that the code holds; null: its broker gives a picture only")
-    png: str | None = Field(description="a picture of it, base64; null: its broker gives the text only")
+    qr: str | None = Field(repr=False, description="the text that the code holds; null: its broker gives a picture only")
+    png: str | None = Field(repr=False, description="a picture of it, base64; null: its broker gives the text only")
 
 
 class NewInstance(ApiModel):
@@ -120,19 +120,26 @@ class NewInstance(ApiModel):
     broker: str | None = Field(None, pattern=NAME_PATTERN, description="left out: the first broker of this gateway, or none")
     attach: str | None = Field(None, pattern=_LINE, max_length=256, description="admin key only: the name of what the broker has already")
     ingest_secret: str | None = Field(
-        None, pattern=r"^[!-~]+$", min_length=8, max_length=256, description="its gateway signs with it: then unsigned pushes get 401"
+        None,
+        pattern=r"^[!-~]+$",
+        min_length=8,
+        max_length=256,
+        repr=False,
+        description="its gateway signs with it: then unsigned pushes get 401",
     )
     webhook: WebhookFacts | None = Field(None, description="a webhook for this instance, made with it")
 
 
 class NewWebhookMade(ApiModel):
     id: str
-    secret: str = Field(description="signs its deliveries; shown now and never again")
+    secret: str = Field(description="signs its deliveries; shown now and never again", repr=False)
 
 
 class InstanceMade(InstanceFull):
-    ingest_secret: str | None = Field(description="its broker signs with it, or you said it; shown now and never again; null: not signed")
-    ingest_verify_token: str | None = Field(description="of Meta's GET challenge; shown now and never again")
+    ingest_secret: str | None = Field(
+        description="its broker signs with it, or you said it; shown now and never again; null: not signed", repr=False
+    )
+    ingest_verify_token: str | None = Field(description="of Meta's GET challenge; shown now and never again", repr=False)
     webhook: NewWebhookMade | None
 
 

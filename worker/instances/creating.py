@@ -31,6 +31,8 @@ from worker.instances.snapshots import Snapshots
 log = structlog.get_logger("worker.instances")
 
 CREATE_S = 20.0
+MAX_INSTANCES = 20_000
+"""Of one tenant: the directory is everybody's."""
 TOLD_WHERE_TO_PUSH = frozenset({"evolution", "waha", "wuzapi"})
 """Gateways whose broker takes an instance's push address and signing key when it makes it."""
 
@@ -190,6 +192,7 @@ class Creating:
         stored = await self._registrar.find(Kind.INSTANCE, plan.instance_id)
         try:
             if stored is None:
+                self._expect_room(order)
                 await self._registrar.put(row, expected=Revision(0))
                 return row, False
         except (RowConflict, Declared) as exc:
@@ -199,6 +202,10 @@ class Creating:
         if stored is None or not isinstance(stored.row, Instance) or stored.row.mark != plan.mark:
             raise self._taken(row.id)
         return stored.row, True
+
+    def _expect_room(self, order: Order) -> None:
+        if len(self._catalog.instances_page(order.tenant_id, after="", limit=MAX_INSTANCES)) >= MAX_INSTANCES:
+            raise Refused("LIMIT_REACHED", f"a tenant has at most {MAX_INSTANCES} instances; delete some first")
 
     def _taken(self, instance_id: InstanceId) -> Refused:
         random = self._chance.text(naming.RANDOM_CHARS)
@@ -258,7 +265,7 @@ class Creating:
 def _conflict(what: str, order: Order) -> Refused:
     if what == "name":
         return Refused("INSTANCE_ATTACHED_ALREADY", f"the broker's instance {order.attach} belongs to an instance here already")
-    return Refused("DIRECTORY_FULL", "this deployment holds as many instances as it may; delete some first")
+    return Refused("LIMIT_REACHED", "this deployment holds as many instances as it may; delete some first")
 
 
 def _contradiction(caller: Caller, name: str) -> BrokerFailure:
