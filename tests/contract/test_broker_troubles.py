@@ -201,7 +201,7 @@ async def test_something_else_under_its_address_is_no_broker(world: World, kind:
 
 async def test_a_proxys_404_is_no_word_about_an_instance(world: World) -> None:
     world.fake.trouble("*", "status", status=404, body="<html><body>nginx</body></html>", times=None)
-    for operation in ("status", "disconnect", "delete"):
+    for operation in ("delete", "status", "disconnect"):
         assert (await world.failure_of(operation)).cause is BrokerCause.PROTOCOL
 
 
