@@ -79,6 +79,15 @@ async def test_an_instance_registered_at_one_worker_is_accepted_by_another_at_on
         await it.all_delivered("new", within_s=5)
 
 
+async def test_an_instance_that_is_only_half_made_takes_pushes_already() -> None:
+    """Its broker may push before it has answered that the instance is there."""
+    async with rig(webhook("crm")) as it:
+        worker = await it.owning(catalog=own(it))
+        await registered(it, worker, instance("half", is_made=False, broker="main"))
+        assert (await it.push(worker, instance="half"))[0].status == 202
+        await it.all_delivered(within_s=5)
+
+
 async def test_what_an_unknown_instance_sent_is_delivered_by_an_owner_that_never_heard_of_it() -> None:
     """Accepted by a worker that knew it, deleted before the owner read it: an accepted event is never unwanted for that."""
     async with two_workers() as (it, owner, other):

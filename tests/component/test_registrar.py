@@ -114,6 +114,31 @@ async def test_where_one_asker_gives_up_or_fails_the_next_asks_for_itself() -> N
 
 
 @pytest.mark.anyio
+async def test_who_waits_for_a_look_up_that_fails_is_told_so_with_it() -> None:
+    """Each asking for itself would wait for one time-out after the other."""
+    store = MemoryStore(shards=1, clock=now_s)
+    it = registrar(store)
+    told: list[float] = []
+
+    async def time_out(_script: str) -> None:
+        await pass_time(2)
+        raise StoreUnavailable("no answer within 2 s")
+
+    async def ask() -> None:
+        with pytest.raises(StoreUnavailable, match="no answer within 2 s"):
+            await it.find_instance("fresh")
+        told.append(now_s())
+
+    store.faults.before = time_out
+    began_s = now_s()
+    async with anyio.create_task_group() as crowd:
+        for _ in range(20):
+            crowd.start_soon(ask)
+    assert len(told) == 20
+    assert max(told) - began_s < 2.1
+
+
+@pytest.mark.anyio
 async def test_an_absent_store_is_told_and_not_taken_for_a_no() -> None:
     store = MemoryStore(shards=1, clock=now_s)
     it = registrar(store)

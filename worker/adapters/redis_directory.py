@@ -117,7 +117,12 @@ class RedisDirectory:
             self.damaged += 1
             cause = str(exc) if isinstance(exc, DamagedRow) else "not a stored row"
             log.warning(
-                "directory_row_damaged", kind=kind, id=row_id, cause=cause, count=self.damaged, next_step="it is left aside; write it again"
+                "directory_row_damaged",
+                kind=kind,
+                id=row_id,
+                cause=cause,
+                count=self.damaged,
+                next_step=f"it is left aside; remove it (HDEL {redis_keys.directory_rows(kind)}) and register it again",
             )
             return None
 

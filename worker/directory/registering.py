@@ -15,7 +15,7 @@ import anyio
 from worker.directory.port import Change, Directory, Kind, Revision, RowConflict, Stored, kind_of
 from worker.directory.replica import Replica
 from worker.domain.catalog import Instance, Row, Tenant, Webhook
-from worker.domain.errors import WorkerError
+from worker.domain.errors import StoreUnavailable, WorkerError
 from worker.domain.ids import InstanceId
 
 RECENT_S = 1.0
@@ -29,6 +29,16 @@ MAX_EDITS = 5
 """Times that somebody else may be faster with the same row."""
 
 RowT = TypeVar("RowT", Tenant, Instance, Webhook)
+
+
+class _LookUp:
+    """One that is under way, for those who wait for its end."""
+
+    __slots__ = ("done", "failed")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.failed: str | None = None
 
 
 class Declared(WorkerError):
@@ -50,7 +60,7 @@ class Registrar:
         self._clock = clock
         self._recent: OrderedDict[tuple[str, str], float] = OrderedDict()
         """When each name was last looked up to the end."""
-        self._under_way: dict[tuple[str, str], anyio.Event] = {}
+        self._under_way: dict[tuple[str, str], _LookUp] = {}
         self._turns = anyio.Semaphore(MAX_LOOKUPS)
         self._declared_names = {(i.broker, i.gateway_instance) for i in self._catalog.instances.values() if i.broker is not None}
 
@@ -147,17 +157,22 @@ class Registrar:
     async def _look(self, name: tuple[str, str], look: Callable[[], Awaitable[object]]) -> None:
         """Returns once the store was asked: by us, by somebody else meanwhile, or a moment ago."""
         while (other := self._under_way.get(name)) is not None:
-            await other.wait()  # if that one failed or was cancelled, it is our turn
+            await other.done.wait()
+            if other.failed is not None:
+                raise StoreUnavailable(other.failed)  # and not each in turn, a time-out after the other; who was cancelled is followed
         if self._looked_lately(name) or len(self._under_way) >= MAX_LOOKUPS + MAX_IN_LINE:
             return
-        self._under_way[name] = done = anyio.Event()
+        mine = self._under_way[name] = _LookUp()
         try:
             async with self._turns:
                 await look()
             self._note(name)
+        except StoreUnavailable as exc:
+            mine.failed = str(exc)
+            raise
         finally:
             del self._under_way[name]
-            done.set()
+            mine.done.set()
 
     def _looked_lately(self, name: tuple[str, str]) -> bool:
         return self._clock() - self._recent.get(name, float("-inf")) < RECENT_S
