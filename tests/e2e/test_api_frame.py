@@ -492,3 +492,64 @@ async def test_a_tenant_that_calls_too_often_is_told_how_long_to_wait(anyio_back
         assert (await it.ask("POST", "/api/things", data={"displayName": 1})).status == 400, "what is not allowed is said first"
         it.store.faults.away = True
         assert (await it.ask("POST", "/api/things", data=thing)).status == 200, "a limit protects, it is no promise"
+
+
+# --- on the wire --------------------------------------------------------------------------------------------------------------
+
+AUTHORIZED = b"Host: x\r\nAuthorization: Bearer " + ACME_KEY.encode() + b"\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_head", "statuses"),
+    [
+        (b"GET /api/things/\xff\xfe HTTP/1.1\r\n" + AUTHORIZED, {400, 404}),
+        (b"GET /api/things?limit=\xff HTTP/1.1\r\n" + AUTHORIZED, {400}),
+        (b"GET /api/things?%00=1 HTTP/1.1\r\n" + AUTHORIZED, {400}),
+        (b"GET /api/things?a;b HTTP/1.1\r\n" + AUTHORIZED, {400}),
+        (b"GET /api/things# HTTP/1.1\r\n" + AUTHORIZED, {200, 400, 404}),
+        (b"GET http://elsewhere.example/api/things HTTP/1.1\r\n" + AUTHORIZED, {200, 400, 404}),
+        (b"GET //api/things HTTP/1.1\r\n" + AUTHORIZED, {404}),
+        (b"GET /api/./things HTTP/1.1\r\n" + AUTHORIZED, {404}),
+        (b"GET /api/x/../things HTTP/1.1\r\n" + AUTHORIZED, {404}),
+        (b"GET /api/%74hings HTTP/1.1\r\n" + AUTHORIZED, {404}),
+        (b"GET /api\\things HTTP/1.1\r\n" + AUTHORIZED, {404}),
+        (b"OPTIONS * HTTP/1.1\r\n" + AUTHORIZED, {404, 405}),
+        (b"GET /api/things/" + b"a" * 8_000 + b" HTTP/1.1\r\n" + AUTHORIZED, {400, 404}),
+        (b"GET /api/" + b"a/" * 4_000 + b" HTTP/1.1\r\n" + AUTHORIZED, {400, 404}),
+        (b"GET /api/things HTTP/1.1\r\nX-Tenant-Id: acme\xff\r\n" + AUTHORIZED, {404}),
+        (b"GET /api/things HTTP/1.1\r\nX-Request-Id: \xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8\r\n" + AUTHORIZED, {200}),
+        (b"POST /api/things HTTP/1.1\r\nContent-Type: application/json; charset=\xff\r\nContent-Length: 2\r\n" + AUTHORIZED, {415}),
+        (b"POST /api/things HTTP/1.1\r\nContent-Type: ;;;\r\nContent-Length: 2\r\n" + AUTHORIZED, {415}),
+        (
+            b"POST /api/things HTTP/1.1\r\nContent-Encoding: br\r\nContent-Type: application/json\r\nContent-Length: 2\r\n" + AUTHORIZED,
+            {400, 415},
+        ),
+        (b"POST /api/things HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n" + AUTHORIZED, {400}),
+        (
+            b"POST /api/things HTTP/1.1\r\nIdempotency-Key: \xff\r\nContent-Type: application/json\r\nContent-Length: 2\r\n" + AUTHORIZED,
+            {400},
+        ),
+    ],
+)
+async def test_tricks_on_the_wire_end_in_an_answer_and_never_in_a_fault(
+    anyio_backend: object, request_head: bytes, statuses: set[int]
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with api(offer) as it, await anyio.connect_tcp("127.0.0.1", it.port) as stream:
+            await stream.send(request_head + b"\r\n" + (b"" if request_head.startswith((b"GET", b"OPTIONS")) else b"{}"))
+            answer = b""
+            with anyio.fail_after(15):
+                while chunk := await received(stream):
+                    answer += chunk
+    status, head = int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[0]
+    assert status in statuses, answer[:500]
+    assert b"Traceback" not in answer
+    assert [line for line in lines if line["event"] == "request_failed"] == []
+    assert b"\xff" not in head
+
+
+async def received(stream: anyio.abc.SocketStream) -> bytes:
+    try:
+        return await stream.receive()
+    except anyio.EndOfStream:
+        return b""

@@ -125,7 +125,8 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPNotFound:
         return error(404, "NOT_FOUND", "no such page; README.md lists what is served")
     except web.HTTPMethodNotAllowed as exc:
-        return error(405, "METHOD_NOT_ALLOWED", f"use {', '.join(sorted(exc.allowed_methods))}")
+        allowed = ", ".join(sorted(exc.allowed_methods))
+        return error(405, "METHOD_NOT_ALLOWED", f"use {allowed}", headers={"Allow": allowed})
     except web.HTTPRequestEntityTooLarge:
         return error(413, "BODY_TOO_LARGE", "send a smaller body, or raise WORKER_HTTP__MAX_BODY_BYTES")
     except web.HTTPException:
