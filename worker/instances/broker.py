@@ -87,17 +87,13 @@ class AlreadyExists(WorkerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConfig:
-    """One declared broker. `tenant_ids`: whom it serves, none = everybody; `timeout_s`: for the whole of a call."""
+    """One declared broker. `timeout_s`: for the whole of a call. Whom it serves is the roster's business."""
 
     id: str
     gateway: str
     url: str = field(repr=False)
     api_key: str | None = field(default=None, repr=False)
-    tenant_ids: tuple[str, ...] = ()
     timeout_s: float = 15.0
-
-    def serves(self, tenant_id: str) -> bool:
-        return not self.tenant_ids or tenant_id in self.tenant_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
