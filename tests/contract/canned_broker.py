@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import anyio
 import orjson
 from aiohttp import web
 
+from tests.contract.serving import serving
 from worker.adapters.brokers import open_broker
 from worker.instances.broker import Broker, BrokerConfig, Push
 
@@ -41,17 +43,10 @@ class Canned:
 @asynccontextmanager
 async def saying(gateway: str, answers: Mapping[str, tuple[int, str]], path: str = "/") -> AsyncIterator[tuple[Broker, Canned]]:
     canned = Canned(answers)
-    app = web.Application()
-    app.router.add_route("*", "/{anything:.*}", canned.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    broker = open_broker(
-        BrokerConfig(id="main", gateway=gateway, url=f"http://127.0.0.1:{runner.addresses[0][1]}{path}", api_key="the-key")
-    )
-    try:
-        yield broker, canned
-    finally:
-        await broker.close()
-        await runner.cleanup()
+    async with serving(canned.answer) as url:
+        broker = open_broker(BrokerConfig(id="main", gateway=gateway, url=url + path, api_key="the-key"))
+        try:
+            yield broker, canned
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await broker.close()

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import scaled
+from tests.contract.serving import serving
 from worker.adapters.brokers import open_broker
 from worker.fake_gateway.server import GATEWAYS
 from worker.instances.broker import (
@@ -80,13 +81,8 @@ async def test_whatever_it_says(gateway: str, answers: list[tuple[int, bytes]]) 
         turn += 1
         return web.Response(status=status, body=b"" if status == 204 else body, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_route("*", "/{anything:.*}", say)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    broker = open_broker(BrokerConfig(id="main", gateway=gateway, url=f"http://127.0.0.1:{runner.addresses[0][1]}", api_key="k"))
-    try:
+    async with serving(say) as url:
+        broker = open_broker(BrokerConfig(id="main", gateway=gateway, url=url, api_key="k"))
         with anyio.fail_after(30):
             for ask, is_right in OPERATIONS:
                 turn = 0
@@ -94,6 +90,4 @@ async def test_whatever_it_says(gateway: str, answers: list[tuple[int, bytes]]) 
                     assert is_right(await ask(broker))
                 except (BrokerFailure, NoSuchInstance, NotConnected, AlreadyExists):
                     continue  # its own words for what it was told
-    finally:
         await broker.close()
-        await runner.cleanup()

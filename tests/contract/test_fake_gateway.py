@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.contract.serving import serving
 from worker.adapters.brokers import open_broker
 from worker.fake_gateway.server import GATEWAYS as FAKES
 from worker.fake_gateway.server import FakeGateway, Plan, fake_gateway
@@ -38,16 +39,9 @@ class Door:
 @asynccontextmanager
 async def a_door() -> AsyncIterator[Door]:
     door = Door()
-    app = web.Application()
-    app.router.add_post("/ingest", door.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    door.url = f"http://127.0.0.1:{runner.addresses[0][1]}/ingest"
-    try:
+    async with serving(door.take) as url:
+        door.url = f"{url}/ingest"
         yield door
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager
