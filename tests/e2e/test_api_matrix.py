@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema_rs
 import pytest
+import schemathesis
 
 from tests.conftest import UVLOOP
 from tests.e2e.api_world import ACME, ACME_KEY, ADMIN_KEY, OTHER, OTHER_KEY, Answer
@@ -175,6 +177,21 @@ async def test_the_document_describes_exactly_what_is_served(anyio_backend: obje
         page = await it.ask("GET", "/docs", key=None)
         for method, path in operations:
             assert f"<b>{method}</b> <code>{path}</code>".encode() in page.body
+
+
+async def test_the_document_is_valid_and_so_are_its_examples(anyio_backend: object) -> None:
+    async with managed() as it:
+        described = document(it.endpoints)
+    schemathesis.openapi.from_dict(described).validate()
+    tried = 0
+    for name, schema in described["components"]["schemas"].items():
+        jsonschema_rs.meta.validate(schema)
+        for field, facts in schema.get("properties", {}).items():
+            for example in facts.get("examples", ()):
+                whole = {**facts, "components": described["components"]}
+                assert jsonschema_rs.is_valid(whole, example), (name, field, example)
+                tried += 1
+    assert tried
 
 
 async def test_the_page_about_the_api_names_every_path_and_no_other(anyio_backend: object) -> None:
