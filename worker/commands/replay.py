@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from worker.adapters.http_push import HttpPush, Reply, pushing
+from worker.commands.reaching import reach
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, WorkerError
 from worker.lifecycle import ExitCode
 
@@ -109,7 +110,9 @@ def replay_until_told(plan: Plan) -> int:
         print(f"stopped: {tally}; what was replayed is delivered. Go on with:{_going_on(tally)}")
         return STOPPED
     except (Refused, DependencyUnreachable) as error:
-        print(f"{error}\n{tally} before that; go on with:{_going_on(tally)}", file=sys.stderr)
+        print(error, file=sys.stderr)
+        if tally.cursor is not None:
+            print(f"{tally} before that; go on with:{_going_on(tally)}", file=sys.stderr)
         return ExitCode.UNREACHABLE if isinstance(error, DependencyUnreachable) else REFUSED
     print(tally)
     return ExitCode.CLEAN
@@ -121,6 +124,7 @@ def _going_on(tally: Tally) -> str:
 
 async def replay(plan: Plan, tally: Tally) -> None:
     """Until the last page is queued; `tally` is kept up to date. Raises `Refused`, `DependencyUnreachable`. Cancelling it loses nothing."""
+    await reach(plan.url)
     console = Console(file=sys.stdout)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), console=console, transient=True
@@ -129,17 +133,17 @@ async def replay(plan: Plan, tally: Tally) -> None:
     with bar:
         task = bar.add_task("asking", total=1.0)
         async with pushing(connections=1, timeout_s=CALL_S) as client:
-            async for _ in _pages(plan, tally, client):
+            async for _ in _pages(plan, tally, client, console):
                 bar.update(task, completed=tally.progress, description=str(tally))
                 if bar.disable:
                     console.print(f"{tally} ({tally.progress:.0%})")
 
 
-async def _pages(plan: Plan, tally: Tally, client: HttpPush) -> AsyncIterator[None]:
+async def _pages(plan: Plan, tally: Tally, client: HttpPush, console: Console) -> AsyncIterator[None]:
     while True:
         began_s = anyio.current_time()
         body = plan.body if tally.cursor is None else {**plan.body, "cursor": tally.cursor}
-        told = await _ask(plan, client, orjson.dumps(body))
+        told = await _ask(plan, client, orjson.dumps(body), console)
         data, meta = told["data"], told["meta"]
         tally.replayed += data["replayed"]
         tally.skipped += data["skipped"]
@@ -150,7 +154,7 @@ async def _pages(plan: Plan, tally: Tally, client: HttpPush) -> AsyncIterator[No
         await anyio.sleep_until(began_s + meta["resumeAfterS"])
 
 
-async def _ask(plan: Plan, client: HttpPush, body: bytes) -> dict[str, Any]:
+async def _ask(plan: Plan, client: HttpPush, body: bytes, console: Console) -> dict[str, Any]:
     """One page, asked again while nobody answers or the worker asks for patience."""
     pause_s, last = FIRST_PAUSE_S, "no answer"
     for _ in range(TRIES):
@@ -158,6 +162,7 @@ async def _ask(plan: Plan, client: HttpPush, body: bytes) -> dict[str, Any]:
         if reply is not None and reply.status not in _AGAIN:
             return _page(reply)
         last = _why(reply)
+        console.print(f"{last}; asked again in {pause_s:g} s", markup=False)
         await anyio.sleep_until(anyio.current_time() + pause_s)
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
     next_step = "start the worker, or say where it listens with --url or WORKER_HTTP__PORT"

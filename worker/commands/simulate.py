@@ -11,7 +11,6 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import anyio
 import orjson
@@ -21,12 +20,12 @@ from rich.table import Table
 
 from worker.adapters.clock import utc_now
 from worker.adapters.http_push import HttpPush, pushing
+from worker.commands.reaching import reach
 from worker.domain.catalog import Catalog, Instance
-from worker.domain.errors import ConfigurationError, DependencyUnreachable
+from worker.domain.errors import ConfigurationError
 from worker.fake_gateway.traffic import Push, Sender, Traffic
 
 MAX_IN_FLIGHT = 256
-REACH_S = 5.0
 REMEMBERED = 1_000
 """Among so many of the last pushes the next duplicate is chosen."""
 
@@ -77,7 +76,7 @@ def senders(catalog: Catalog, gateway: str, wanted: str, secret: str | None) -> 
 
 async def simulate(plan: Plan) -> Tally:
     """Runs the plan, with a progress bar on a terminal, and prints a summary. Raises `ConfigurationError`, `DependencyUnreachable`."""
-    await _reach(plan.url)
+    await reach(plan.url)
     tally = Tally()
     total = max(1, round(plan.rate * plan.seconds))
     console = Console(file=sys.stdout)
@@ -95,36 +94,6 @@ async def simulate(plan: Plan) -> Tally:
             await _push_all(plan, total, tally, client, lambda: bar.advance(task))
     console.print(summary(plan, tally))
     return tally
-
-
-async def _reach(url: str) -> None:
-    """Where nobody listens not one push is worth making up."""
-    host, port = _address(url)
-    try:
-        with anyio.fail_after(REACH_S):
-            stream = await anyio.connect_tcp(host, port)
-    except TimeoutError:
-        raise _nobody(host, port, f"no connection within {REACH_S:g} s") from None
-    except OSError as exc:
-        cause = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc  # anyio wraps what one address said
-        raise _nobody(host, port, "connection refused" if isinstance(cause, ConnectionRefusedError) else str(cause)) from exc
-    await stream.aclose()
-
-
-def _address(url: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        parts, port = urlsplit(""), 0
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(["--url: (not shown): allowed: http:// or https://, host and port of a worker"])
-    return parts.hostname, port
-
-
-def _nobody(host: str, port: int, cause: str) -> DependencyUnreachable:
-    next_step = "start the worker, or say where it listens with --url or WORKER_HTTP__PORT"
-    return DependencyUnreachable(f"no worker at {host} port {port}: {cause}; {next_step}")
 
 
 async def _push_all(plan: Plan, total: int, tally: Tally, client: HttpPush, advance: Callable[[], None]) -> None:
