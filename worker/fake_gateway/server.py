@@ -24,7 +24,7 @@ from worker.fake_gateway.baileys import Baileys
 from worker.fake_gateway.dialect import Dialect, Known, asked, said
 from worker.fake_gateway.evolution import Evolution
 from worker.fake_gateway.instances import Instances, State
-from worker.fake_gateway.traffic import Sender, Traffic
+from worker.fake_gateway.traffic import Push, Sender, Traffic
 from worker.fake_gateway.troubles import Handler, Kind, Trouble, Troubles
 from worker.fake_gateway.waha import Waha
 from worker.fake_gateway.wuzapi import Wuzapi
@@ -104,16 +104,19 @@ class FakeGateway:
 
     async def push(self, name: str, count: int = 1) -> Counter[str]:
         """Pushes made-up events of `name` where it was told to push, signed. Answers how often each status came back; `none`: no answer."""
-        instance = self.instances[name]
-        url, secret = instance.push_url or self.plan.push_url, instance.push_secret or self.plan.push_secret
+        url = self.instances[name].push_url or self.plan.push_url
         answers: Counter[str] = Counter()
         if url is None:
             return answers
-        sender = Sender(gateway_instance=name, secret=secret)
         for _ in range(min(count, MAX_PUSHES)):
-            made = self._traffic.next_push(sender, utc_now().timestamp())
+            made = self.next_push(name)
             answers[str(await self._push.post(url, made.body, made.headers) or "none")] += 1
         return answers
+
+    def next_push(self, name: str) -> Push:
+        """What it would push next, without pushing it."""
+        sender = Sender(gateway_instance=name, secret=self.instances[name].push_secret or self.plan.push_secret)
+        return self._traffic.next_push(sender, utc_now().timestamp())
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._overhear])
