@@ -30,18 +30,21 @@ def page(document: Json) -> bytes:
     """One HTML page."""
     info, by_tag = document["info"], _by_tag(document)
     contents = "".join(f'<a href="#{escape(tag)}">{escape(tag)}</a>' for tag in by_tag)
-    sections = "".join(_section(tag, operations, document) for tag, operations in by_tag.items())
-    everywhere = "".join(f"<h4>{status}</h4>{_prose(line)}" for status, line in sorted(_everywhere(document)))
+    everywhere = _everywhere(document)
+    sections = "".join(_section(tag, operations, document, everywhere) for tag, operations in by_tag.items())
+    refusals = "".join(f"<h4>{status}</h4>{_prose(line)}" for status, line in sorted(everywhere))
     body = (
         f"<h1>{escape(info['title'])}: the API</h1>{_prose(info['description'])}"
         f'<p>The same for programs: <a href="/openapi.json"><code>/openapi.json</code></a> (OpenAPI {escape(document["openapi"])}).</p>'
-        f"<nav>{contents}</nav>{sections}<h2>What every call may answer</h2>{everywhere}"
+        f"<nav>{contents}</nav>{sections}<h2>What every call may answer</h2>{refusals}"
     )
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>The API</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'.encode()
 
 
 Operation = tuple[str, str, Json]
+Refusals = set[tuple[str, str]]
+"""Status and line."""
 
 
 def _by_tag(document: Json) -> dict[str, list[Operation]]:
@@ -52,12 +55,13 @@ def _by_tag(document: Json) -> dict[str, list[Operation]]:
     return found
 
 
-def _section(tag: str, operations: Iterable[Operation], document: Json) -> str:
-    told = "".join(_operation(*operation, document) for operation in operations)
+def _section(tag: str, operations: Iterable[Operation], document: Json, everywhere: Refusals) -> str:
+    told = "".join(_operation(operation, document, everywhere) for operation in operations)
     return f'<h2 id="{escape(tag)}">{escape(tag)}</h2>{told}'
 
 
-def _operation(method: str, path: str, operation: Json, document: Json) -> str:
+def _operation(declared: Operation, document: Json, everywhere: Refusals) -> str:
+    method, path, operation = declared
     is_operators = operation.get("security") == [{"adminKey": []}]
     key = "the operator’s key" if is_operators else "a tenant’s key, or the operator’s with X-Tenant-Id"
     parts = [f"<p class=dim>Wants {key}.</p>"]
@@ -68,7 +72,6 @@ def _operation(method: str, path: str, operation: Json, document: Json) -> str:
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         parts.append("<h4>Body</h4>" + _fields(schema, document))
     parts.append(f"<h4>Example</h4><pre>{escape(_curl(method, path, operation, document, is_operators=is_operators))}</pre>")
-    everywhere = _everywhere(document)
     parts += [_answer(status, answer, document, everywhere) for status, answer in operation["responses"].items()]
     title = f"<summary><b>{method}</b> <code>{escape(path)}</code> {escape(operation['summary'])}</summary>"
     return f'<details id="{escape(operation["operationId"])}">{title}{"".join(parts)}</details>'
@@ -84,14 +87,14 @@ def _parameter(parameter: Json, document: Json) -> tuple[str, ...]:
     )
 
 
-def _everywhere(document: Json) -> set[tuple[str, str]]:
+def _everywhere(document: Json) -> Refusals:
     """Refusals that all calls have in common, as status and line: said once."""
     calls = [operation["responses"] for methods in document["paths"].values() for operation in methods.values()]
     told = [{(status, line) for status, answer in call.items() for line in answer["description"].split("\n")} for call in calls]
     return {(status, line) for status, line in set.intersection(*told) if status >= "400"} if told else set()
 
 
-def _answer(status: str, answer: Json, document: Json, everywhere: set[tuple[str, str]]) -> str:
+def _answer(status: str, answer: Json, document: Json, everywhere: Refusals) -> str:
     if status >= "400":
         lines = [line for line in answer["description"].split("\n") if (status, line) not in everywhere]
         return f"<h4>{status}</h4>{_prose(chr(10).join(lines))}" if lines else ""
