@@ -137,6 +137,30 @@ async def test_a_lost_answer_and_a_broker_that_stays_away_then_the_key_goes_on_w
     assert len((await world.api.ask("GET", PATH)).body["data"]["instances"]) == 2
 
 
+async def test_a_failed_call_without_a_key_leaves_no_row_unless_the_broker_may_have_made_it(world: World) -> None:
+    fails(world, 401)
+    assert (await create(world)).code == "BROKER_AUTH"
+    assert len((await world.api.ask("GET", PATH)).body["data"]["instances"]) == 1
+    heals(world)
+    world.fake.trouble("POST /api/sessions", Kind.LOSE_ANSWER)
+    world.fake.trouble("GET *", Kind.STATUS, status=503, times=None)
+    assert (await create(world)).code == "BROKER_UNAVAILABLE"
+    [_, half] = (await world.api.ask("GET", PATH + "?fields=full")).body["data"]["instances"]
+    assert (half["isMade"], [half["gatewayInstance"]]) == (False, list(world.fake.instances))
+
+
+async def test_the_code_to_scan_is_a_picture_where_its_broker_draws_one(world: World) -> None:
+    await create(world, id="sales")
+    text_only = await world.api.ask("GET", PATH + "/sales/qr.png")
+    assert (text_only.status, text_only.code) == (409, "QR_NOT_AVAILABLE")
+    assert "text only" in text_only.body["error"]["message"]
+    async with instances_api(gateway="baileys") as other:
+        await create(other, id="sales", gateway="baileys")
+        picture = await other.api.ask("GET", PATH + "/sales/qr.png")
+        assert (picture.status, picture.headers["content-type"], picture.body[:4]) == (200, "image/png", b"\x89PNG")
+        assert (await other.api.ask("GET", PATH + "/sales/qr")).body["data"]["qr"] is None
+
+
 async def test_the_same_key_with_another_body_is_refused_and_changes_nothing(world: World) -> None:
     await create(world, key="k")
     other = await create(world, key="k", name="Suporte")
