@@ -8,7 +8,7 @@ import pytest
 
 from tests.component.api_calls import Api
 from tests.component.rig import ACME, Rig, Worker, now_s, pass_time, rig, until, webhook
-from worker.adapters.memory_transport import Fails
+from worker.adapters.memory_transport import Answers, Fails
 from worker.domain.catalog import Tenant, Webhook
 from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import EventKey, TenantId, WebhookId, delivery_id
@@ -21,6 +21,7 @@ from worker.management import ManagementSettings, management_endpoints
 pytestmark = pytest.mark.anyio
 
 STRANGER = TenantId("stranger")
+ANA = "5511900000001@s.whatsapp.net"
 ONCE = RetryPolicy(schedule_s=(), max_age_s=86_400)
 """One attempt, then dead."""
 FORBIDDEN = Fails(cause=Cause.FORBIDDEN, stage=Stage.DNS)
@@ -222,6 +223,22 @@ async def test_a_replay_beside_an_owner_change_loses_nothing(seconds: float) -> 
         await it.all_delivered(within_s=120)
         await it.nothing_waits()
         assert await it.dead_letters() == []
+
+
+async def test_a_replayed_letter_neither_waits_for_its_chat_nor_keeps_it_waiting() -> None:
+    async with rig(webhook("crm", ordering="chat")) as it:
+        a = await it.owning()
+        it.answer("crm", FORBIDDEN)
+        await it.push(a, 4, instance="i0", chat_id=ANA)
+        await it.nothing_waits()
+        it.answer("crm", Answers(status=500), Answers())
+        await it.push(a, 3, instance="i0", chat_id=ANA)
+        await pass_time(0.5)
+        assert await replay_all(api(it, a)) == (4, 0, 1)
+        await until(lambda: len(it.deliveries("crm")) == 4, within_s=3.4, what="the replayed arrive while the chat waits for its head")
+        assert {f"e{number}" for number in (1, 2, 3, 4)} == set(it.deliveries("crm"))
+        await it.nothing_waits()
+        assert [answered.text for answered in a.wire.answered][4:] == ["e5", "e6", "e7"]
 
 
 async def test_an_answer_that_was_lost_is_asked_for_again_and_counts_once() -> None:
