@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import anyio
+import anyio.lowlevel
 import structlog
 
 from worker.domain.catalog import Catalog, Instance
@@ -26,6 +26,9 @@ log = structlog.get_logger("worker.instances")
 REFRESH_S = 10.0
 HEALTH_S = 3.0
 """Of the deadline for asking whether the broker is well: one that hangs is known before anybody waits for its list."""
+
+YIELD_EVERY = 256
+"""Instances; others' events are served in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,9 @@ class Refreshing:
         except BrokerFailure as failure:
             looks.failures.append(failure)
             return
-        for instance in instances:
+        for number, instance in enumerate(instances):
+            if number % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
             found = shown.get(instance.gateway_instance)
             looks.absent += found is None
             looks.seen[instance.id] = Sighting(status=InstanceStatus.UNKNOWN) if found is None else sighting_of(found)
