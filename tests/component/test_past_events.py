@@ -16,6 +16,7 @@ from worker.domain.ids import TenantId, WebhookId
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.transport import Cause, Stage
 from worker.event_integration.webhook_states import DisabledReason
+from worker.ingest.door import RoomLimits
 from worker.management import ManagementSettings, management_endpoints
 
 pytestmark = pytest.mark.anyio
@@ -261,3 +262,18 @@ async def test_a_paused_webhook_is_replayed_to_when_it_goes_on() -> None:
         assert len(it.attempts("crm")) == 5
         await it.store.webhook_states.resume(WebhookId("crm"))
         await until(lambda: len(it.attempts("crm")) == 10, within_s=20, what="all came twice")
+
+
+async def test_a_tenant_whose_share_is_full_adds_nothing_by_replaying() -> None:
+    async with rig(room=RoomLimits(max_events=40, max_bytes=1 << 30, tenant_share=0.5)) as it:
+        it.catalog.put(Tenant(id=STRANGER))  # with one tenant there is nobody to share with
+        a = await it.owning()
+        await it.push(a, 5)
+        await saved(it)
+        it.answer("crm", Answers(status=500))
+        await it.push(a, 20)
+        await pass_time(3)
+        body = {"since": at(-60), "until": at(60)}
+        assert await api(it, a).ask("POST", "/api/webhooks/crm/replay", body) == (503, "TENANT_BACKLOG_FULL")
+        it.answer("crm")
+        await it.all_delivered()

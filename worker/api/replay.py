@@ -42,7 +42,8 @@ from worker.event_integration.routing import wants
 LOOKS = 32
 """Stretches of the journal in one call."""
 AGAIN_S = 10.0
-NO_ROOM = Fault(status=503, code="TENANT_BACKLOG_FULL", when="what is replayed waits like everything else, and there is no room for more")
+NO_ROOM = Fault(status=503, code="TENANT_BACKLOG_FULL", when="what is replayed waits like everything else, and this tenant's share is full")
+FULL = Fault(status=503, code="JOURNAL_FULL", when="there is no room for more that waits, of anybody")
 _CURSOR = r"^[0-9]{1,15}\.[0-9]{1,15}\.(e\.[0-9]{1,4}\.[0-9]{1,15}|l(\.[0-9]{1,15}\.msg_[A-Z2-7]{26})?)$"
 
 log = structlog.get_logger("worker.api")
@@ -120,7 +121,7 @@ def replay_endpoints(sources: Sources, targets: Targets) -> list[Endpoint]:
         Endpoint(
             method="POST", path="/api/webhooks/{webhookId}/replay", summary="Deliver a page of past events again", tag="Webhooks",
             handle=_Handlers(sources, targets).replay, body=ReplayEvents, data=ReplayedEvents, meta=ReplayMeta,
-            faults=(NOT_FOUND, DISABLED, IMPOSSIBLE, NO_ROOM),
+            faults=(NOT_FOUND, DISABLED, IMPOSSIBLE, NO_ROOM, FULL),
         )
     ]  # fmt: skip
 
