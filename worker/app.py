@@ -108,6 +108,7 @@ class Process:
         self._budget_s = settings.shutdown.budget_s or settings.shutdown.stop_timeout_s - 10
         self._identity = _identity(sole=settings.redis.url == EMBEDDED)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
+        self._showing.api = self._api
         self._spill_asked = False
         self._live = anyio.CancelScope()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker.api.demo_sink import DemoSink
+from worker.api.frame import Frame
 from worker.api.health import Health, Readiness
 from worker.domain.ids import OwnerId
 from worker.engine import Engine
@@ -14,7 +15,7 @@ from worker.shutdown import Shutdown
 
 
 class Showing:
-    """`engine` and `shutdown` are set by the process as they come to be."""
+    """`engine`, `shutdown` and `api` are set by the process as they come to be."""
 
     def __init__(self, owner: OwnerId, *, is_stopping: Callable[[], bool], lag: LoopLag, sink: DemoSink | None) -> None:
         self._owner = owner
@@ -23,6 +24,7 @@ class Showing:
         self._sink = sink
         self.engine: Engine | None = None
         self.shutdown: Shutdown | None = None
+        self.api: Frame | None = None
 
     def health(self) -> Health:
         return Health(ready=self._ready, role=self._role, statistics=self._statistics, metrics_text=self._metrics_text)
@@ -43,6 +45,8 @@ class Showing:
         facts: dict[str, Any] = {"loop_lag_max_ms": round(self._lag.worst_s * 1000)}
         if self.engine is not None:
             facts |= self.engine.statistics()
+        if self.api is not None:
+            facts["api"] = self.api.statistics()
         if self._sink is not None:
             facts["demo"] = self._sink.statistics()
         if self.shutdown is not None:

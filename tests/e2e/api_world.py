@@ -36,7 +36,8 @@ class Answer(NamedTuple):
 
     @property
     def code(self) -> str:
-        return str(self.body["error"]["code"])
+        """Empty where it is no error."""
+        return str(self.body["error"]["code"]) if isinstance(self.body, dict) and "error" in self.body else ""
 
     @property
     def details(self) -> dict[str, Any]:

@@ -363,4 +363,25 @@ MUTANTS = (
         new="",
         killers=("tests/unit/test_broker_answers.py::test_no_code_holds_a_secret",),
     ),
+    Mutant(
+        name="a tenant's key does what the operator's does",
+        file="worker/api/authentication.py",
+        old='        if audience is Audience.ADMIN:\n            raise ApiError(403, "ADMIN_KEY_REQUIRED"',
+        new='        if False:\n            raise ApiError(403, "ADMIN_KEY_REQUIRED"',
+        killers=("tests/e2e/test_api_matrix.py::test_every_path_answers_every_key_as_it_should[uvloop]",),
+    ),
+    Mutant(
+        name="a tenant's key may name another tenant",
+        file="worker/api/authentication.py",
+        old="        if shown.tenant_id is not None and shown.tenant_id != tenant.id:\n            raise _no_such_tenant()\n",
+        new="        tenant = self._catalog.tenants.get(TenantId(shown.tenant_id or tenant.id), tenant)\n",
+        killers=("tests/e2e/test_api_matrix.py::test_every_path_answers_every_key_as_it_should[uvloop]",),
+    ),
+    Mutant(
+        name="a lock-out shuts out the customers beside the guesser",
+        file="worker/api/lock_out.py",
+        old="        if known is None or key_sha256 in self._right:\n",
+        new="        if known is None:\n",
+        killers=("tests/unit/test_lock_out.py::test_a_right_key_is_let_in_during_a_lock_out_where_it_was_right_before",),
+    ),
 )

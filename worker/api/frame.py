@@ -81,6 +81,10 @@ class Frame:
     def endpoints(self) -> Sequence[Endpoint]:
         return self._behind.endpoints if self._behind is not None else ()
 
+    def statistics(self) -> dict[str, object]:
+        locks = self._behind.authentication.lock_out.statistics() if self._behind is not None else {}
+        return {"under_way": sum(self._under_way.values()), "tenants_calling": len(self._under_way), "guessing": locks}
+
     def routes(self) -> list[web.RouteDef]:
         """One for all paths: which of them exist is known only once the store is open. And what describes them, open to everybody."""
         return [
