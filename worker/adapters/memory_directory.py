@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 
 import anyio
@@ -25,6 +26,7 @@ class MemoryDirectory:
         self._max_rows = max_rows
         self._rows: dict[Name, tuple[Revision, Revision, bytes]] = {}
         """Its revision, the one its writer expected, the row."""
+        self._count = dict.fromkeys(Kind, 0)
         self._claims: dict[tuple[Kind, str], str] = {}
         self._log: list[tuple[Revision, Name]] = []
         self._written = anyio.Event()
@@ -43,16 +45,18 @@ class MemoryDirectory:
             with anyio.move_on_after(left_s):
                 await self._written.wait()
         last: dict[Name, Revision] = {}
-        for revision, name in self._log:
-            if revision > after:
-                last.pop(name, None)
-                last[name] = revision
+        for revision, name in self._log[bisect_right(self._log, after, key=_revision) :]:
+            last.pop(name, None)
+            last[name] = revision
         changes = [self._as_it_is(name, revision) for name, revision in last.items()]
         await self._faults.answered("changes")
         return Changes(changes, max(after, self._last()))
 
     def _reaches_back_to(self, after: Revision) -> bool:
-        return any(revision == after for revision, _ in self._log) if after else len(self._log) < CHANGES_KEPT
+        if not after:
+            return len(self._log) < CHANGES_KEPT
+        place = bisect_right(self._log, after, key=_revision) - 1
+        return place >= 0 and self._log[place][0] == after
 
     def _as_it_is(self, name: Name, revision: Revision) -> Change:
         return Change(*name, *self._stored(name)) if name in self._rows else Change(*name, None, revision)
@@ -81,11 +85,14 @@ class MemoryDirectory:
             return revision
         if revision != expected:
             raise RowConflict("revision" if expected else "id")
-        if not revision and sum(each is kind for each, _ in self._rows) >= self._max_rows:
+        if not revision and self._count[kind] >= self._max_rows:
             raise RowConflict("room")
         if any(self._claims.get((kind, claim), row.id) != row.id for claim in claims_of(row)):
             raise RowConflict("key" if isinstance(row, Tenant) else "name")
-        self._release(name)
+        if revision:
+            self._release(self._stored(name).row)
+        else:
+            self._count[kind] += 1
         self._claims.update({(kind, claim): row.id for claim in claims_of(row)})
         revision = self._note(name)
         self._rows[name] = (revision, expected, data)
@@ -101,12 +108,14 @@ class MemoryDirectory:
         row = self._stored(name).row if name in self._rows else None
         if row is None or (tenant_id is not None and (isinstance(row, Tenant) or row.tenant_id != tenant_id)):
             return Revision(0)
-        self._release(name)
+        self._release(row)
+        self._count[name[0]] -= 1
         del self._rows[name]
         return self._note(name)
 
-    def _release(self, name: Name) -> None:
-        self._claims = {claim: row_id for claim, row_id in self._claims.items() if (claim[0], row_id) != name}
+    def _release(self, row: Row) -> None:
+        for claim in claims_of(row):
+            del self._claims[kind_of(row), claim]
 
     def _note(self, name: Name) -> Revision:
         revision = Revision(self._last() + 1)
@@ -122,3 +131,7 @@ class MemoryDirectory:
     def _stored(self, name: Name) -> Stored:
         revision, _, data = self._rows[name]
         return Stored(decode_row(*name, data), revision)
+
+
+def _revision(entry: tuple[Revision, Name]) -> Revision:
+    return entry[0]
