@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.component.api_calls import Api
@@ -54,8 +56,6 @@ async def replay_all(calls: Api, name: str = "crm", **body: Any) -> tuple[int, i
 
 
 def key_of(it: Rig, name: str, number: int = -1) -> str:
-    import orjson
-
     return str(orjson.loads(it.attempts(name)[number].body)["event_key"])
 
 
@@ -146,6 +146,41 @@ async def test_an_event_the_journal_has_forgotten_is_told_by_its_attempts() -> N
         assert (told["acceptedAt"], told["instanceId"], told["type"]) == (None, None, None)
         assert told["journaled"]["position"] == 1
         assert [(one["state"], one["attempts"]) for one in told["deliveries"]] == [("delivered", 1)]
+
+
+async def test_a_discarded_letter_leaves_its_delivery_unknown_while_its_attempts_are_remembered() -> None:
+    async with rig(retry=ONCE) as it:
+        a = await it.owning()
+        it.answer("crm", FORBIDDEN)
+        await it.push(a)
+        await saved(it)
+        [letter] = await it.dead_letters()
+        assert (await api(it, a).ask("DELETE", f"/api/dead-letters/{letter.delivery_id}"))[0] == 204
+        [delivery] = (await timeline(it, a, letter.event_key))["deliveries"]
+        assert (delivery["state"], delivery["reason"], delivery["attempts"]) == ("unknown", None, 1)
+        assert delivery["error"].startswith("forbidden_destination")
+
+
+async def test_a_webhook_that_came_after_an_event_was_not_meant_by_it() -> None:
+    async with rig(webhook("crm"), webhook("one", instance_ids=frozenset({"i1"}))) as it:
+        a = await it.owning()
+        await it.push(a, instance="i2")
+        await saved(it)
+        it.catalog.put(Webhook(id=WebhookId("new"), tenant_id=ACME, url="http://new.example/hook", created_at=at(1)))
+        states = {one["webhookId"]: one["state"] for one in (await timeline(it, a, key_of(it, "crm")))["deliveries"]}
+        assert states == {"crm": "delivered", "one": "not_routed", "new": "not_routed"}
+
+
+async def test_a_damaged_record_leaves_what_the_attempts_tell() -> None:
+    async with rig() as it:
+        a = await it.owning()
+        await it.push(a)
+        await saved(it)
+        for state in it.store.past._shards.values():  # noqa: SLF001 -- damage
+            state.segments = [s._replace(events=tuple(replace(e, record=b"damaged") for e in s.events)) for s in state.segments]
+        told = await timeline(it, a, key_of(it, "crm"))
+        assert (told["type"], [one["state"] for one in told["deliveries"]]) == (None, ["delivered"])
+        assert await replay_all(api(it, a), until=at(60)) == (0, 0)
 
 
 # --- a time range once more ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tests.component.rig import ACME, Rig, Worker, now_s, pass_time, rig, until,
 from worker.adapters.memory_transport import Answers, Fails
 from worker.domain.catalog import Tenant, Webhook
 from worker.domain.errors import StoreUnavailable
-from worker.domain.ids import EventKey, TenantId, WebhookId, delivery_id
+from worker.domain.ids import DeliveryId, EventKey, TenantId, WebhookId, delivery_id
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.retry_queue import DeadReason
 from worker.event_integration.transport import Cause, Stage
@@ -178,6 +178,43 @@ async def test_a_disabled_webhook_takes_nothing_and_its_letters_stay() -> None:
         assert await calls.ask("POST", "/api/dead-letters/replay", {"webhookId": "crm"}) == (409, "WEBHOOK_DISABLED")
         assert await replay_all(calls) == (0, 2, 1)
         assert len(await listed(calls)) == 2
+
+
+async def test_a_letter_whose_record_is_damaged_is_shown_without_its_event_and_one_without_a_record_cannot_be_sent() -> None:
+    async with rig(retry=ONCE) as it:
+        a = await it.owning()
+        await died(it, a, 1)
+        calls = api(it, a)
+        [row] = await listed(calls)
+        path = f"/api/dead-letters/{row['id']}"
+        [payloads] = [state.payloads for state in it.store.dead_letters._shards.values() if state.payloads]  # noqa: SLF001 -- damage
+        payloads[EventKey(row["eventKey"])].record = b"damaged"
+        [damaged] = await listed(calls)
+        assert (damaged["instanceId"], damaged["type"], damaged["receivedAt"]) == (None, None, None)
+        assert (await calls.ask("GET", path))[1]["data"]["deadLetter"]["event"] is None
+        kept = payloads.pop(EventKey(row["eventKey"]))
+        assert await calls.ask("POST", f"{path}/replay") == (409, "RECORD_GONE")
+        assert await replay_all(calls) == (0, 1, 1)
+        assert (await calls.ask("GET", path))[1]["data"]["deadLetter"]["event"] is None
+        payloads[EventKey(row["eventKey"])] = kept
+        assert (await calls.ask("DELETE", path))[0] == 204
+
+
+@pytest.mark.parametrize(("script", "method", "path"), [("replay", "POST", "/replay"), ("discard", "DELETE", "")])
+async def test_a_letter_that_somebody_else_discards_at_that_moment_is_not_found(script: str, method: str, path: str) -> None:
+    async with rig(retry=ONCE) as it:
+        a = await it.owning()
+        await died(it, a, 1)
+        [row] = await listed(api(it, a))
+
+        async def somebody_discards(reached: str) -> None:
+            if reached == script:
+                it.store.faults.before = None
+                for state in it.store.dead_letters._shards.values():  # noqa: SLF001 -- within the call
+                    state.forget_dead(DeliveryId(row["id"]))
+
+        it.store.faults.before = somebody_discards
+        assert await api(it, a).ask(method, f"/api/dead-letters/{row['id']}{path}") == (404, "DEAD_LETTER_NOT_FOUND")
 
 
 async def test_a_webhook_nobody_has_is_no_target() -> None:
