@@ -50,7 +50,7 @@ async def latencies(rig: Rig, gateway: Gateway, quiet: Hook, meanwhile: Callable
     async with pushing(gateway, PER_S, quiet.instances):
         await meanwhile()
     mine = [event for event in gateway.accepted_for(quiet.instances) if gateway.pushed_at_s.get(event, 0) >= began_s]
-    await until(lambda: all(event in rig.sink.arrivals[quiet.name] for event in mine), 30, "the quiet one got all of its own")
+    await until(lambda: all(event in rig.sink.arrivals[quiet.name] for event in mine), scaled(60, 300), "the quiet one has all of its own")
     return [rig.sink.arrivals[quiet.name][event][0].at_s - gateway.pushed_at_s[event] for event in mine]
 
 
