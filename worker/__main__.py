@@ -1,4 +1,4 @@
-"""The command line: `python -m worker [run|check|simulate]`, installed as `whatsapp-worker`; `run` is the default.
+"""The command line: `python -m worker [run|check|simulate|replay]`, installed as `whatsapp-worker`; `run` is the default.
 
 The process's signals are taken before anything heavy is imported, so that a SIGTERM during the start is a drain like any other.
 """
