@@ -9,13 +9,17 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.component.broker_twin import BrokerTwin
 from tests.component.rig import Rig, Worker, pass_time, rig, until, webhook
 from worker.adapters.memory_transport import Answers, Fails, Hangs
+from worker.domain.ids import TenantId
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.transport import Cause, Stage
 from worker.gateways import generic
 from worker.gateways.port import Push
+from worker.instances.parts import Served
 from worker.loop_lag import LoopLag
+from worker.management import ManagementSettings, instance_parts
 from worker.metrics import Metrics
 from worker.metrics_text import exposed_name
 
@@ -71,6 +75,8 @@ async def test_every_declared_metric_has_a_sample_after_an_eventful_life(monkeyp
         await it.push(a, 2, type="call")
         await it.push(a, 2, type="group")
         await push_oddities(it, a)
+        instances = instance_parts(a.engine, it.store, ManagementSettings(shards=it.shards), [Served(BrokerTwin())])
+        await instances.refreshing.refresh(TenantId("acme"))
         await pass_time(15)
         a.faults.away = True
         await until(lambda: not a.holds, within_s=30, what="a has lost its shards")
