@@ -1,4 +1,4 @@
-"""What is only true of the instances' tables on Redis: they end by themselves, an operator can read them, a full server ends what was begun."""
+"""What is only true of the instances' tables on Redis: they end by themselves, and a full server ends what was begun."""
 
 from __future__ import annotations
 
