@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import anyio
+
 from tests.e2e.api_world import Api, Offer, api
 from worker.adapters.brokers import open_broker
 from worker.api.endpoints import Endpoint
@@ -98,4 +100,5 @@ async def instances_api(
             async with api(offered, limits=limits) as opened:
                 yield World(opened, fake, broker, made[0])
         finally:
-            await broker.close()
+            with anyio.move_on_after(2, shield=True):
+                await broker.close()

@@ -69,7 +69,8 @@ async def worker_on(url: str, fake: FakeGateway, *, seed: int) -> AsyncIterator[
         try:
             yield Worker(catalog, parts, create)
         finally:
-            await broker.close()
+            with anyio.move_on_after(2, shield=True):
+                await broker.close()
 
 
 @pytest.fixture
