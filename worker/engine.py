@@ -274,8 +274,9 @@ class Engine:
         if not isinstance(row, Instance):
             self.buffer.stir(row.id)
             if row.id not in self.catalog.webhooks:
+                self.buffer.forget(row.id)
                 self.pipeline.builder.forget(row.id)
-                self.retry_pump.look_everywhere()
+                self.retry_pump.webhook_deleted(row.id)
 
     def _started(self, tenure: Tenure) -> None:
         self._first_reads.expect(tenure.shard)

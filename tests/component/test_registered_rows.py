@@ -136,6 +136,21 @@ async def test_what_waits_for_a_removed_webhook_becomes_dead_letters() -> None:
         await it.all_delivered("crm", within_s=1)
 
 
+async def test_of_a_removed_webhook_for_which_nothing_waits_nothing_stays_in_memory() -> None:
+    async with rig(webhook("crm")) as it:
+        worker = await it.owning(catalog=own(it))
+        engine = worker.engine
+        for number in range(20):
+            fleeting = webhook(f"fleeting-{number}")
+            await registered(it, worker, fleeting)
+            await it.push(worker, 2)
+            await it.nothing_waits()
+            assert len(it.deliveries(fleeting.id)) == 2
+            await engine.registrar.remove(fleeting)
+        assert [lane.webhook_id for lane in engine.buffer.lanes()] == ["crm"]
+        assert set(engine.pipeline.builder._prepared) == {"crm"}  # noqa: SLF001
+
+
 async def test_a_changed_url_is_where_the_next_attempt_goes() -> None:
     async with two_workers() as (it, owner, other):
         await registered(it, other, webhook("moving"))

@@ -145,6 +145,12 @@ class EventBuffer:
         if lane is not None and lane.waiting:
             self.on_ready(lane)
 
+    def forget(self, webhook_id: WebhookId) -> None:
+        """It was deleted: its lane goes, unless something of it is still here."""
+        lane = self._lanes.get(webhook_id)
+        if lane is not None and not (lane.backlog or lane.in_flight or lane.is_hungry):
+            del self._lanes[webhook_id]
+
     def hold(self, delivery: Delivery) -> None:
         """Counts a delivery that enters memory (into a lane, or straight under way after a claim)."""
         event = delivery.event

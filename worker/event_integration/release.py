@@ -59,6 +59,9 @@ class ReleaseRates:
     def spend(self, webhook_id: WebhookId, count: int) -> None:
         self._rates[webhook_id].tokens -= count
 
+    def forget(self, webhook_id: WebhookId) -> None:
+        self._rates.pop(webhook_id, None)
+
     def _of(self, webhook_id: WebhookId, now_s: float) -> _Rate:
         rate = self._rates.get(webhook_id)
         if rate is None:

@@ -100,6 +100,11 @@ class RetryPump:
         self._look_at_s.clear()
         self._noted.set()
 
+    def webhook_deleted(self, webhook_id: WebhookId) -> None:
+        """What waits for it becomes dead letters: looked for now."""
+        self._rates.forget(webhook_id)
+        self.look_everywhere()
+
     def forget(self, shard: Shard) -> None:
         """A new tenure looks at once."""
         self._look_at_s.pop(shard, None)
