@@ -94,14 +94,19 @@ Offer = Callable[[Catalog, Registrar, MemoryStore], Sequence[Endpoint]]
 
 @asynccontextmanager
 async def api(
-    offer: Offer, *, admin_key: str | None = ADMIN_KEY, limits: Mapping[str, str] | None = None, is_open: bool = True
+    offer: Offer,
+    *,
+    admin_key: str | None = ADMIN_KEY,
+    limits: Mapping[str, str] | None = None,
+    is_open: bool = True,
+    is_shut: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Api]:
     clock = asyncio.get_running_loop().time
     now = [0.0]
     store, catalog = MemoryStore(shards=2, clock=clock), declared()
     registrar = Registrar(store.directory, Replica(catalog), clock)
     authentication = Authentication(catalog, registrar, admin_key=admin_key, clock=lambda: now[0])
-    frame = Frame()
+    frame = Frame(is_shut=is_shut)
     meter = Limits(store.call_counts, rates(NO_LIMITS | dict(limits or {})), is_known=store.idempotency.knows)
     if is_open:
         frame.open(offer(catalog, registrar, store), authentication, meter)

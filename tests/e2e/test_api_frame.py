@@ -128,6 +128,15 @@ async def test_before_the_store_is_open_every_path_says_that_it_starts(anyio_bac
             assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "STARTING", "1")
 
 
+async def test_once_the_door_is_shut_another_worker_is_to_answer(anyio_backend: object) -> None:
+    shut: list[bool] = []
+    async with api(offer, is_shut=lambda: bool(shut)) as it:
+        assert (await it.ask("GET", "/api/things")).status == 200
+        shut.append(True)
+        answer = await it.ask("GET", "/api/things")
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "DRAINING", "1")
+
+
 async def test_one_tenants_slow_calls_leave_room_for_the_others(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_module, "MAX_CALLS_PER_TENANT", 3)
     async with api(offer) as it, anyio.create_task_group() as group:

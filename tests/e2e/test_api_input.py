@@ -11,6 +11,7 @@ import structlog
 from tests.conftest import UVLOOP
 from tests.e2e.api_offer import JSON, SECRET, offer
 from tests.e2e.api_world import ACME_KEY, api
+from worker.api import reading
 from worker.api.authentication import key_sha256
 from worker.api.reading import MAX_BODY_BYTES
 
@@ -169,6 +170,27 @@ async def test_an_idempotency_key_is_visible_ascii(anyio_backend: object, key: s
     async with api(offer) as it:
         answer = await it.ask("POST", "/api/things", data={"displayName": "a"}, idempotency_key=key)
     assert answer.status == status
+
+
+async def test_a_body_that_does_not_come_is_waited_for_only_so_long(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BODY_ARRIVES_S", 0.2)
+    head = b"POST /api/things HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n" + AUTHORIZED
+    async with api(offer) as it, await anyio.connect_tcp("127.0.0.1", it.port) as stream:
+        await stream.send(head + b"\r\n{")
+        with anyio.fail_after(10):
+            answer = await received(stream)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"BODY_TOO_SLOW" in answer
+
+
+async def test_a_caller_that_hangs_up_in_the_middle_of_its_body_is_no_fault_of_ours(anyio_backend: object) -> None:
+    head = b"POST /api/things HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n" + AUTHORIZED
+    with structlog.testing.capture_logs() as lines:
+        async with api(offer) as it:
+            async with await anyio.connect_tcp("127.0.0.1", it.port) as stream:
+                await stream.send(head + b"\r\n{")
+            assert (await it.ask("GET", "/api/things")).status == 200
+    assert [line for line in lines if line["event"] == "request_failed"] == []
 
 
 AUTHORIZED = b"Host: x\r\nAuthorization: Bearer " + ACME_KEY.encode() + b"\r\nConnection: close\r\n"
