@@ -150,7 +150,7 @@ async def test_at_maxmemory_dead_letters_still_leave_and_nothing_is_added(store:
     finally:
         await hand.call("CONFIG", "SET", "maxmemory", 0)
     assert await listed(store) == []
-    assert (await claim_when_due(store, token, hook=OTHER_HOOK)).record == dying(1).record
+    assert (await claim_when_due(store, token, hook=OTHER_HOOK)).record == dying(first.position).record
 
 
 def past_delivery(position: int) -> PastDelivery:
