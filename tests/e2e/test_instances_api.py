@@ -58,8 +58,8 @@ async def test_the_night_of_the_note(world: World) -> None:
     again = await create(world, key="first-instance")
     assert (again.status, again.body["data"]) == (201, made.body["data"])
     listed = await world.api.ask("GET", PATH + "?refresh=1")
-    assert [one["id"] for one in listed.body["data"]["instances"] if one["id"] != "acme-sales"] == [made.body["data"]["instance"]["id"]]
-    assert list(world.fake.instances) == [made.body["data"]["instance"]["gatewayInstance"]]
+    assert [one["id"] for one in listed.body["data"]["instances"] if one["id"] != "acme-sales"] == [made.body["data"]["id"]]
+    assert list(world.fake.instances) == [made.body["data"]["gatewayInstance"]]
 
 
 async def test_a_list_without_refresh_asks_no_broker(world: World) -> None:
@@ -71,9 +71,9 @@ async def test_a_list_without_refresh_asks_no_broker(world: World) -> None:
 
 
 async def test_an_instance_is_listed_with_what_its_broker_last_showed(world: World) -> None:
-    made = (await create(world, id="sales-1")).body["data"]["instance"]
+    made = (await create(world, id="sales-1")).body["data"]
     world.fake.pair(made["gatewayInstance"], "5511900000001")
-    before = (await world.api.ask("GET", PATH + "/sales-1")).body["data"]["instance"]
+    before = (await world.api.ask("GET", PATH + "/sales-1")).body["data"]
     assert (before["status"], before["connected"]) == ("connecting", False)
     listed = await world.api.ask("GET", PATH + "?refresh=yes")
     [one] = [one for one in listed.body["data"]["instances"] if one["id"] == "sales-1"]
@@ -88,12 +88,12 @@ async def test_an_instance_is_listed_with_what_its_broker_last_showed(world: Wor
         "nextCursor",
     }  # fmt: skip
     assert (meta["refreshRequested"], meta["refreshFailed"], meta["stale"], meta["refreshFailure"]) == (True, False, False, None)
-    after = (await world.api.ask("GET", PATH + "/sales-1")).body["data"]["instance"]
+    after = (await world.api.ask("GET", PATH + "/sales-1")).body["data"]
     assert after["phoneNumber"] == "5511900000001"
 
 
 async def test_while_the_broker_is_down_the_last_snapshot_is_shown_with_its_age(world: World) -> None:
-    made = (await create(world, id="sales-1")).body["data"]["instance"]
+    made = (await create(world, id="sales-1")).body["data"]
     world.fake.pair(made["gatewayInstance"])
     await world.api.ask("GET", PATH + "?refresh=1")
     fails(world, 503)
@@ -122,7 +122,7 @@ async def test_a_lost_answer_is_made_up_for_within_the_call(world: World) -> Non
     lost = world.fake.trouble("POST /api/sessions", Kind.LOSE_ANSWER)
     made = await create(world, key="k")
     assert (made.status, lost.seen) == (201, 1)
-    assert list(world.fake.instances) == [made.body["data"]["instance"]["gatewayInstance"]]
+    assert list(world.fake.instances) == [made.body["data"]["gatewayInstance"]]
 
 
 async def test_a_lost_answer_and_a_broker_that_stays_away_then_the_key_goes_on_with_the_same_row(world: World) -> None:
@@ -133,7 +133,7 @@ async def test_a_lost_answer_and_a_broker_that_stays_away_then_the_key_goes_on_w
     heals(world)
     made = await create(world, key="k")
     assert made.status == 201
-    assert list(world.fake.instances) == [made.body["data"]["instance"]["gatewayInstance"]]
+    assert list(world.fake.instances) == [made.body["data"]["gatewayInstance"]]
     assert len((await world.api.ask("GET", PATH)).body["data"]["instances"]) == 2
 
 
@@ -185,12 +185,12 @@ async def test_an_id_of_the_file_is_taken_whoever_asks(world: World, name: str) 
 
 async def test_whoever_names_a_strangers_instance_gets_one_of_his_own(world: World) -> None:
     """Tenant B asks for the name that A, or nobody here, has at the broker."""
-    theirs = (await create(world, name="Vendas")).body["data"]["instance"]["gatewayInstance"]
+    theirs = (await create(world, name="Vendas")).body["data"]["gatewayInstance"]
     await world.broker.create("somebody-elses", None)
     world.fake.pair(theirs, "5511900000001")
     for name in (theirs, "somebody-elses"):
         answer = await world.api.ask("POST", PATH, key=OTHER_KEY, data={"name": name, "gateway": "waha"})
-        mine = answer.body["data"]["instance"]
+        mine = answer.body["data"]
         assert (answer.status, mine["tenantId"], mine["phoneNumber"]) == (201, "other", None)
         assert mine["gatewayInstance"] not in {theirs, "somebody-elses"}
     assert len(world.fake.instances) == 4
@@ -204,7 +204,7 @@ async def test_only_the_operator_attaches_what_a_broker_has_and_only_what_nobody
     unknown = await world.api.ask("POST", PATH, key=ADMIN_KEY, data=asked | {"attach": "nobody"}, X_Tenant_Id="acme")
     assert (unknown.status, unknown.code) == (409, "NOTHING_TO_ATTACH")
     attached = await world.api.ask("POST", PATH, key=ADMIN_KEY, data=asked, X_Tenant_Id="acme")
-    assert (attached.status, attached.body["data"]["instance"]["gatewayInstance"]) == (201, "somebody-elses")
+    assert (attached.status, attached.body["data"]["gatewayInstance"]) == (201, "somebody-elses")
     for tenant in ("acme", "other"):
         again = await world.api.ask("POST", PATH, key=ADMIN_KEY, data=asked, X_Tenant_Id=tenant)
         assert (again.status, again.code) == (409, "INSTANCE_ATTACHED_ALREADY")
@@ -224,7 +224,7 @@ async def test_another_tenants_instance_is_as_unknown_as_one_that_is_none(world:
 
 
 async def test_status_qr_and_disconnect_ask_the_broker(world: World) -> None:
-    name = (await create(world, id="sales")).body["data"]["instance"]["gatewayInstance"]
+    name = (await create(world, id="sales")).body["data"]["gatewayInstance"]
     assert (await world.api.ask("GET", PATH + "/sales/status")).body["data"]["status"] == "qr_required"
     code = (await world.api.ask("GET", PATH + "/sales/qr")).body["data"]
     assert code["qr"] is not None or code["png"] is not None
@@ -236,7 +236,7 @@ async def test_status_qr_and_disconnect_ask_the_broker(world: World) -> None:
     gone = await world.api.ask("POST", PATH + "/sales/disconnect")
     assert (gone.status, gone.body["data"]["connected"]) == (200, False)
     assert (await world.api.ask("GET", PATH + "/sales/status")).body["data"]["connected"] is False
-    assert (await world.api.ask("GET", PATH + "/sales")).body["data"]["instance"]["connected"] is False
+    assert (await world.api.ask("GET", PATH + "/sales")).body["data"]["connected"] is False
 
 
 async def test_what_failed_when_asking_one_instance_is_told_with_its_cause(world: World) -> None:
@@ -264,7 +264,7 @@ async def test_delete_goes_to_the_broker_first_and_keeps_the_row_while_that_fail
 
 
 async def test_one_that_its_broker_forgot_is_told_so_and_can_be_deleted(world: World) -> None:
-    name = (await create(world, id="sales")).body["data"]["instance"]["gatewayInstance"]
+    name = (await create(world, id="sales")).body["data"]["gatewayInstance"]
     await world.broker.delete(name)
     answer = await world.api.ask("GET", PATH + "/sales/status")
     assert (answer.status, answer.code) == (409, "INSTANCE_NOT_AT_BROKER")
@@ -279,10 +279,10 @@ async def test_a_declared_instance_is_read_only(world: World) -> None:
 
 
 async def test_an_instance_without_a_broker_only_pushes(world: World) -> None:
-    made = (await create(world, id="meta", gateway="cloud-api", ingestSecret="the app's own".replace(" ", "-"))).body["data"]["instance"]
+    made = (await create(world, id="meta", gateway="cloud-api", ingestSecret="the app's own".replace(" ", "-"))).body["data"]
     assert (made["broker"], made["isMade"], made["status"], made["ingestPath"]) == (None, True, "unknown", "/ingest/cloud-api/meta")
     assert (made["ingestSecret"], len(made["ingestVerifyToken"])) == ("the-app's-own", 32)
-    shown = (await world.api.ask("GET", PATH + "/meta")).body["data"]["instance"]
+    shown = (await world.api.ask("GET", PATH + "/meta")).body["data"]
     assert not {"ingestSecret", "ingestVerifyToken"} & shown.keys()
     assert (await world.api.ask("GET", PATH + "/meta/status")).body["data"]["status"] == "unknown"
     for method, rest in (("GET", "/qr"), ("POST", "/disconnect")):
@@ -319,7 +319,7 @@ async def test_a_webhook_made_with_its_instance_is_the_same_however_often_the_ca
     fails(world, 503, "POST *")
     assert (await create(world, key="k", webhook=webhook)).status == 503
     heals(world)
-    first, second = [(await create(world, key="k", webhook=webhook)).body["data"]["instance"] for _ in range(2)]
+    first, second = [(await create(world, key="k", webhook=webhook)).body["data"] for _ in range(2)]
     assert first == second
     [row] = [one for one in world.api.catalog.webhooks.values() if one.url == webhook["url"]]
     assert (row.id, row.secrets) == (first["webhook"]["id"], (first["webhook"]["secret"],))
@@ -329,7 +329,7 @@ async def test_a_webhook_made_with_its_instance_is_the_same_however_often_the_ca
 
 async def test_a_broker_is_told_where_to_push_and_with_which_secret() -> None:
     async with instances_api(public_url="https://events.example.com/") as world:
-        made = (await create(world, id="sales")).body["data"]["instance"]
+        made = (await create(world, id="sales")).body["data"]
         [there] = world.fake.instances.values()
         assert there.push_url == "https://events.example.com/ingest/waha/sales"
         assert there.push_secret == made["ingestSecret"]
@@ -341,7 +341,7 @@ async def test_a_broker_of_another_tenant_does_not_exist() -> None:
         named = await create(world, broker="main")
         assert (named.status, named.code) == (409, "BROKER_UNKNOWN")
         alone = await create(world)
-        assert (alone.status, alone.body["data"]["instance"]["broker"]) == (201, None)
+        assert (alone.status, alone.body["data"]["broker"]) == (201, None)
         listed = await world.api.ask("GET", PATH + "?refresh=1")
         assert (listed.status, listed.body["meta"]["stale"]) == (200, False)
         assert "no broker is configured" in listed.body["meta"]["warnings"][0]

@@ -80,7 +80,7 @@ async def test_a_worker_killed_between_its_row_and_the_broker_goes_on_by_the_key
     assert half_made["isMade"] is False
     status, body = await site.create("k")
     assert status == 201, body
-    made = body["data"]["instance"]
+    made = body["data"]
     assert (made["id"], made["gatewayInstance"]) == (half_made["id"], half_made["gatewayInstance"])
     assert list(site.fake.instances) == [made["gatewayInstance"]]
     status, listed = await site.ask("GET", PATH + "?refresh=1")

@@ -43,7 +43,7 @@ class Worker(NamedTuple):
 
 
 def id_of(made: Reply) -> str:
-    return str(orjson.loads(made.content or b"")["data"]["instance"]["id"])
+    return str(orjson.loads(made.content or b"")["data"]["id"])
 
 
 class Two(NamedTuple):

@@ -87,7 +87,7 @@ class Instances:
 
     async def get(self, call: Call) -> Reply:
         instance = await self._found(call)
-        return Reply(data=shapes.OneInstance(instance=self._full(await self.listing.entry(instance))))
+        return Reply(data=self._full(await self.listing.entry(instance)))
 
     async def status(self, call: Call) -> Reply:
         instance = await self._found(call)
@@ -156,10 +156,10 @@ def instance_endpoints(handlers: Instances, creation: Creation) -> list[Endpoint
         ),
         Endpoint(
             method="POST", path=PATH, summary="Creates an instance; repeat a failed call with its Idempotency-Key", tag=TAG,
-            handle=creation.create, body=shapes.NewInstance, data=shapes.OneInstanceMade, status=CREATED, is_idempotent_by_key=True,
+            handle=creation.create, body=shapes.NewInstance, data=shapes.InstanceMade, status=CREATED, is_idempotent_by_key=True,
             kind=lambda _call: CallKind.CREATE, faults=(*CREATION, *BROKER),
         ),
-        one("GET", "One instance, as last seen", handlers.get, data=shapes.OneInstance),
+        one("GET", "One instance, as last seen", handlers.get, data=shapes.InstanceFull),
         one("DELETE", "Deletes it, at its broker first", handlers.delete, status=204, faults=(NOT_FOUND, DECLARED, *BROKER)),
         one("GET", "Its status, asked of its broker", handlers.status, path=ONE + "/status", data=shapes.InstanceStatusNow, faults=asking),
         one("GET", "The code to scan", handlers.qr, path=ONE + "/qr", data=shapes.Qr, faults=(*asking, NO_QR)),

@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from worker.api.endpoints import ApiError, Call, Reply
-from worker.api.instances_shapes import InstanceMade, NewInstance, NewWebhookMade, OneInstanceMade, full
+from worker.api.instances_shapes import InstanceMade, NewInstance, NewWebhookMade, full
 from worker.api.webhooks import LIMIT, MAX_WEBHOOKS, Defaults, Objection, as_sent, expect_allowed
 from worker.api.webhooks_shapes import WebhookFacts
 from worker.directory.port import Revision, RowConflict
@@ -105,7 +105,7 @@ class Creation:
         # The first answer's very bytes, whatever a later version would have said.
         return Reply(status=CREATED, content=b'{"success":true,"data":%s}' % answer)
 
-    async def _made(self, order: Order, plan: Plan, webhook: WebhookFacts | None) -> OneInstanceMade:
+    async def _made(self, order: Order, plan: Plan, webhook: WebhookFacts | None) -> InstanceMade:
         deadline = Deadline("create", self.clock() + CREATE_S)
         instance = await self.stages.timed(order.tenant_id, Stage.CREATE, self.creating.create(order, plan, deadline))
         made = None if webhook is None else await self._webhook(instance, plan, webhook)
@@ -113,8 +113,7 @@ class Creation:
         count = len(self.catalog.webhooks_of(instance.id))
         shown = full(entry, count, is_declared=False).model_dump()
         log.info("instance_created", instance=instance.id, gateway=instance.gateway, broker=instance.broker)
-        view = InstanceMade(**shown, ingest_secret=plan.ingest_secret, ingest_verify_token=plan.verify_token, webhook=made)
-        return OneInstanceMade(instance=view)
+        return InstanceMade(**shown, ingest_secret=plan.ingest_secret, ingest_verify_token=plan.verify_token, webhook=made)
 
     async def _webhook(self, instance: Instance, plan: Plan, asked: WebhookFacts) -> NewWebhookMade:
         """Its id and secret are the plan's: a repeated call finds its own."""

@@ -74,10 +74,6 @@ class Instances(ApiModel):
     instances: list[InstanceFull | InstanceMetrics | InstanceBasic]
 
 
-class OneInstance(ApiModel):
-    instance: InstanceFull
-
-
 class RefreshFailure(ApiModel):
     cause: str
     status: int | None = Field(description="what the broker answered, where it did")
@@ -141,10 +137,6 @@ class InstanceMade(InstanceFull):
     )
     ingest_verify_token: str | None = Field(description="of Meta's GET challenge; shown now and never again", repr=False)
     webhook: NewWebhookMade | None
-
-
-class OneInstanceMade(ApiModel):
-    instance: InstanceMade
 
 
 def basic(entry: Entry) -> InstanceBasic:
