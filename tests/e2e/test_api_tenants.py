@@ -17,9 +17,10 @@ from worker.adapters.memory_store import MemoryStore
 from worker.api import tenants
 from worker.api.endpoints import Call, Endpoint, Reply
 from worker.api.tenants import tenant_endpoints
+from worker.directory.port import Revision
 from worker.directory.registering import Registrar
 from worker.directory.replica import Replica
-from worker.domain.catalog import Catalog
+from worker.domain.catalog import Catalog, Tenant
 from worker.domain.ids import TenantId
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP], ids=["uvloop"])]
@@ -83,6 +84,15 @@ async def test_a_key_made_at_one_worker_works_at_another_at_once(anyio_backend: 
         await by_path["POST", f"{TENANTS}/{{tenantId}}/keys"].handle(operators(path={"tenantId": "fresh"}))
         assert (await it.ask("GET", "/api/me", key="wak_made_elsewhere")).headers["x-tenant"] == "fresh"
         assert (await admin(it, "POST", TENANTS, {"id": "fresh"})).code == "TENANT_ALREADY_EXISTS"
+
+
+async def test_an_id_that_another_worker_gave_away_a_moment_ago_is_taken(anyio_backend: object) -> None:
+    """Known to the store, not yet to this worker's catalog."""
+    async with api(offer) as it:
+        await it.store.directory.put(Tenant(id=TenantId("fresh"), name="theirs"), expected=Revision(0))
+        answer = await admin(it, "POST", TENANTS, {"id": "fresh", "name": "ours"})
+        assert (answer.status, answer.code) == (409, "TENANT_ALREADY_EXISTS")
+        assert (await admin(it, "GET", f"{TENANTS}/fresh")).body["data"]["tenant"]["name"] == "theirs"
 
 
 async def test_what_the_file_declares_is_read_only_here(anyio_backend: object) -> None:
