@@ -240,6 +240,8 @@ async def test_tricks_on_the_wire_end_in_an_answer_and_never_in_a_fault(
                     answer += chunk
     status, head = int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[0]
     assert status in statuses, answer[:500]
+    if status == 400:
+        assert b'"code": "MALFORMED_REQUEST"' in answer or b'"code": "INVALID_REQUEST"' in answer
     assert b"Traceback" not in answer
     assert [line for line in lines if line["event"] == "request_failed"] == []
     assert b"\xff" not in head

@@ -108,7 +108,7 @@ def test_a_body_is_needed_where_something_in_it_is(described: dict[str, Any]) ->
 def test_every_refusal_is_there_with_its_codes(described: dict[str, Any]) -> None:
     make = described["paths"]["/api/things"]["post"]
     assert set(make["responses"]) == {"201", "400", "401", "404", "408", "409", "413", "415", "429", "500", "503"}
-    assert codes(make, 400) == ["INVALID_REQUEST", "TENANT_REQUIRED", "ODD"]
+    assert codes(make, 400) == ["INVALID_REQUEST", "MALFORMED_REQUEST", "TENANT_REQUIRED", "ODD"]
     assert codes(make, 409) == ["TAKEN"]
     assert codes(make, 429) == ["LOCKED_OUT"]
     assert codes(described["paths"]["/api/things"]["get"], 429) == ["LOCKED_OUT", "RATE_LIMITED"]

@@ -36,6 +36,7 @@ _ANYWHERE = (
     Fault(
         status=400, code="INVALID_REQUEST", when="a field, parameter or header is not allowed; `details.field` and `details.hint` say which"
     ),
+    Fault(status=400, code="MALFORMED_REQUEST", when="it cannot be read as HTTP/1.1: a line or header is too long, or broken"),
     Fault(status=401, code="UNAUTHORIZED", when="no key, or one that is not known"),
     Fault(status=408, code="BODY_TOO_SLOW", when="the body did not arrive in time"),
     Fault(status=413, code="BODY_TOO_LARGE", when="the body is larger than 256 KiB"),

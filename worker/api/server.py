@@ -49,15 +49,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
     Raises `ConfigurationError` when the address cannot be had. A request goes on when its client hangs up: an event half taken in is
     still worth taking in.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_protocol_log(),
-        handler_cancellation=False,
-        keepalive_timeout=IDLE_CONNECTION_S,
-        lingering_time=LINGER_S,
-        shutdown_timeout=CLOSE_S,
-    )
+    runner = web.AppRunner(app, handler_cancellation=False, shutdown_timeout=CLOSE_S)
     await runner.setup()
     try:
         listener = await _listen(runner, host, port)
@@ -74,11 +66,22 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server
     server = runner.server
     assert server is not None, "set up before it listens"
 
+    loop, protocol_log = asyncio.get_running_loop(), _protocol_log()
+
     def accept() -> asyncio.BaseProtocol:
-        return server() if len(server.connections) < MAX_CONNECTIONS else _TooMany()
+        if len(server.connections) >= MAX_CONNECTIONS:
+            return _TooMany()
+        return _Protocol(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None: there is none, as in `AppRunner`
+            logger=protocol_log,
+            keepalive_timeout=IDLE_CONNECTION_S,
+            lingering_time=LINGER_S,
+        )
 
     try:
-        return await asyncio.get_running_loop().create_server(accept, host, port, backlog=LISTEN_BACKLOG)
+        return await loop.create_server(accept, host, port, backlog=LISTEN_BACKLOG)
     except OSError as exc:
         raise ConfigurationError([_why_not(exc, host, port)]) from exc
 
@@ -101,6 +104,22 @@ def _protocol_log() -> logging.Logger:
     protocol_log = logging.getLogger("worker.http.protocol")
     protocol_log.filters = [_WithoutQuotes()]
     return protocol_log
+
+
+class _Protocol(web.RequestHandler):
+    """One connection. What cannot even be read as HTTP is refused in the shape of all errors; aiohttp's own text quotes what was sent."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs it, and raises where half an answer is out already
+        if status >= 500:  # noqa: PLR2004 -- the class of HTTP statuses that says "our fault"
+            return error(status, "INTERNAL_ERROR", "a fault of the worker; its log has the cause")
+        answer = error(status, "MALFORMED_REQUEST", "this cannot be read as HTTP/1.1; a line or header has at most 8190 bytes")
+        answer.force_close()
+        return answer
 
 
 class _TooMany(asyncio.Protocol):
