@@ -40,7 +40,7 @@ def api(it: Rig, worker: Worker, tenant: TenantId = ACME) -> Api:
 async def timeline(it: Rig, worker: Worker, event_key: str) -> dict[str, Any]:
     status, body = await api(it, worker).ask("GET", f"/api/events/{event_key}")
     assert status == 200, body
-    return dict(body["data"]["event"])
+    return dict(body["data"])
 
 
 async def replay_all(calls: Api, name: str = "crm", **body: Any) -> tuple[int, int]:

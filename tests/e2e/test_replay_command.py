@@ -173,4 +173,4 @@ async def test_what_is_wrong_is_said_in_a_line(rig: Rig) -> None:
     assert told.startswith("401 ")
     code, _, told = await command(worker, "--tenant", "t", "--since", "yesterday")
     assert code == 1
-    assert told.startswith("400 INVALID_REQUEST: filter.since: ")
+    assert told.startswith("400 INVALID_REQUEST: since: ")

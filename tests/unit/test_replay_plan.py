@@ -23,8 +23,8 @@ def faults(asked: Asked, key: str | None = "k") -> list[str]:
 
 def test_dead_letters_are_asked_for_by_what_was_named() -> None:
     plan = plan_of(URL, "k", "acme", replace(ASKED, wanted={**NOTHING, "webhookId": "crm", "since": "s"}, to_webhook="erp", cursor="c"))
-    assert plan.path == "/api/dead-letters/replay"
-    assert plan.body == {"filter": {"webhookId": "crm", "since": "s"}, "webhookId": "erp", "ratePerS": 50, "limit": 1000}
+    assert plan.path == "/api/dead-letters/replay?webhookId=erp"
+    assert plan.body == {"webhookId": "crm", "since": "s", "ratePerS": 50, "limit": 1000}
     assert plan.headers == {"authorization": "Bearer k", "x-tenant-id": "acme"}
     assert plan.cursor == "c"
 

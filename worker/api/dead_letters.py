@@ -72,12 +72,10 @@ class OpenedLetter(DeadLetterRow):
     event: dict[str, Any] | None = Field(description="as a `normalized` webhook gets it; null where it cannot be read")
 
 
-class OneDeadLetter(ApiModel):
-    dead_letter: OpenedLetter
-
-
 class ReplayQuery(Query):
-    webhook_id: str | None = Field(None, pattern=NAME_PATTERN, description="another webhook of the tenant; else the letter's own")
+    webhook_id: str | None = Field(
+        None, pattern=NAME_PATTERN, description="where to: another webhook of the tenant; left out: each letter's own"
+    )
 
 
 class Replayed(ApiModel):
@@ -85,9 +83,9 @@ class Replayed(ApiModel):
     webhook_id: str
 
 
-class ReplayMany(ApiModel):
-    filter: Wanted = Field(default_factory=Wanted, description="which letters; left out: all of the tenant")
-    webhook_id: str | None = Field(None, pattern=NAME_PATTERN, description="where to; left out: each to its own webhook")
+class ReplayMany(Wanted):
+    """Which letters (left out: all of the tenant), and how."""
+
     rate_per_s: int = Field(50, ge=1, le=1_000, description=RATE)
     limit: int = Field(MAX_REPLAYED, ge=1, le=MAX_REPLAYED, description="letters in this call")
     cursor: str | None = Field(None, pattern=r"^([0-9]{1,15}\.){3}msg_[A-Z2-7]{26}$", description="`meta.nextCursor` of the call before")
@@ -113,7 +111,7 @@ def dead_letter_endpoints(letters: DeadLetters, targets: Targets) -> list[Endpoi
         ),
         Endpoint(
             method="GET", path="/api/dead-letters/{deadLetterId}", summary="Show a dead letter with its event", tag="Dead letters",
-            handle=handlers.show, data=OneDeadLetter, path_patterns=patterns, faults=(MISSING,),
+            handle=handlers.show, data=OpenedLetter, path_patterns=patterns, faults=(MISSING,),
         ),
         Endpoint(
             method="DELETE", path="/api/dead-letters/{deadLetterId}", summary="Discard a dead letter", tag="Dead letters",
@@ -126,7 +124,7 @@ def dead_letter_endpoints(letters: DeadLetters, targets: Targets) -> list[Endpoi
         ),
         Endpoint(
             method="POST", path="/api/dead-letters/replay", summary="Deliver a page of dead letters again, at a rate", tag="Dead letters",
-            handle=handlers.replay_many, body=ReplayMany, data=ReplayedMany, meta=ReplayMeta, faults=(NOT_FOUND, DISABLED, IMPOSSIBLE),
+            handle=handlers.replay_many, query=ReplayQuery, body=ReplayMany, data=ReplayedMany, meta=ReplayMeta, faults=(NOT_FOUND, DISABLED, IMPOSSIBLE),
         ),
     ]  # fmt: skip
 
@@ -145,7 +143,7 @@ class _Handlers:
 
     async def show(self, call: Call) -> Reply:
         letter, record = await self._found(call)
-        return Reply(content=b'{"success":true,"data":{"deadLetter":%s}}' % _opened(letter, record))
+        return Reply(content=b'{"success":true,"data":%s}' % _opened(letter, record))
 
     async def discard(self, call: Call) -> Reply:
         letter, _ = await self._found(call)
@@ -169,11 +167,12 @@ class _Handlers:
 
     async def replay_many(self, call: Call) -> Reply:
         asked = call.sent(ReplayMany)
-        to = None if asked.webhook_id is None else self._targets.named(call.tenant_id, asked.webhook_id).id
-        wanted = _filter(call.tenant_id, asked.filter)
+        named = call.asked(ReplayQuery).webhook_id
+        to = None if named is None else self._targets.named(call.tenant_id, named).id
+        wanted = _filter(call.tenant_id, asked)
         at = None if asked.cursor is None else Going.on(asked.cursor)
         if at is not None:
-            wanted = _filter(call.tenant_id, asked.filter, until_ms=at.until_ms)
+            wanted = _filter(call.tenant_id, asked, until_ms=at.until_ms)
         page = await self._letters.page(wanted, after=at.place if at else None, limit=asked.limit, newest_first=False)
         chosen = [(letter, target) for letter in page.letters if (target := self._open_target(letter, to)) is not None]
         movings = [Moving(letter, target, number / asked.rate_per_s) for number, (letter, target) in enumerate(chosen)]

@@ -90,15 +90,11 @@ class EventTimeline(ApiModel):
     deliveries: list[DeliveryOfEvent]
 
 
-class OneEvent(ApiModel):
-    event: EventTimeline
-
-
 def event_endpoints(past: Past, attempts: Attempts, catalog: Catalog) -> list[Endpoint]:
     return [
         Endpoint(
             method="GET", path="/api/events/{eventKey}", summary="The timeline of one event", tag="Events",
-            handle=_Handlers(past, attempts, catalog).show, data=OneEvent, path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
+            handle=_Handlers(past, attempts, catalog).show, data=EventTimeline, path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
         )
     ]  # fmt: skip
 
@@ -130,7 +126,7 @@ class _Handlers:
             for webhook_id in asked
             for known, logged in [(states.get(webhook_id, NOT_KNOWN), logs.get(webhook_id, ()))]
         ]
-        return Reply(data=OneEvent(event=_timeline(event_key, sighting, record, deliveries)))
+        return Reply(data=_timeline(event_key, sighting, record, deliveries))
 
     async def _logs(self, event_key: EventKey, webhooks: Sequence[WebhookId]) -> dict[WebhookId, Sequence[AttemptEntry]]:
         """Attempts of this event, of the webhooks that have any."""

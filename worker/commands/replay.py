@@ -96,8 +96,8 @@ def plan_of(url: str, key: str | None, tenant: str | None, asked: Asked) -> Plan
         path = f"/api/webhooks/{quote(wanted['webhookId'], safe='')}/replay"
         body |= {name: wanted[name] for name in ("since", "until") if name in wanted}
     else:
-        path = "/api/dead-letters/replay"
-        body |= {"filter": wanted} | ({"webhookId": asked.to_webhook} if asked.to_webhook else {})
+        path = "/api/dead-letters/replay" + (f"?webhookId={quote(asked.to_webhook, safe='')}" if asked.to_webhook else "")
+        body |= wanted
     return Plan(url=url, path=path, key=key, tenant=tenant, body=body, cursor=asked.cursor)
 
 
