@@ -114,7 +114,7 @@ async def test_the_timeline_of_an_event_tells_how_it_died(rig: Rig) -> None:
     event: dict[str, Any] = {}
 
     async def attempts_are_logged() -> bool:
-        event.update((await api(rig, worker, f"/api/events/{letter['eventKey']}"))["data"]["event"])
+        event.update((await api(rig, worker, f"/api/events/{letter['eventKey']}"))["data"])
         return all(one["log"] for one in event["deliveries"])
 
     await eventually(attempts_are_logged, "the attempts log, written each second")
@@ -124,7 +124,7 @@ async def test_the_timeline_of_an_event_tells_how_it_died(rig: Rig) -> None:
     assert (bad["webhookId"], bad["state"], bad["attempts"], bad["reason"]) == ("bad", "dead", 2, "attempts_exhausted")
     assert [(one["attempt"], one["status"]) for one in bad["log"]] == [(2, 503), (1, 503)]
     assert (crm["state"], crm["attempts"]) == ("delivered", 1)
-    shown = (await api(rig, worker, f"/api/dead-letters/{letter['id']}"))["data"]["deadLetter"]
+    shown = (await api(rig, worker, f"/api/dead-letters/{letter['id']}"))["data"]
     assert shown["event"]["message_ids"] == ["E0000000"]
 
 

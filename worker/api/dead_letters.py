@@ -124,7 +124,8 @@ def dead_letter_endpoints(letters: DeadLetters, targets: Targets) -> list[Endpoi
         ),
         Endpoint(
             method="POST", path="/api/dead-letters/replay", summary="Deliver a page of dead letters again, at a rate", tag="Dead letters",
-            handle=handlers.replay_many, query=ReplayQuery, body=ReplayMany, data=ReplayedMany, meta=ReplayMeta, faults=(NOT_FOUND, DISABLED, IMPOSSIBLE),
+            handle=handlers.replay_many, query=ReplayQuery, body=ReplayMany, data=ReplayedMany, meta=ReplayMeta,
+            faults=(NOT_FOUND, DISABLED, IMPOSSIBLE),
         ),
     ]  # fmt: skip
 
