@@ -11,6 +11,7 @@ from worker.adapters.memory_transport import Answers
 from worker.domain.catalog import Catalog
 
 pytestmark = pytest.mark.anyio
+STANDING = ("enabled", "disabledReason", "disabledForS", "paused", "pausedForS", "failingForS", "circuit")
 
 
 # --- registered ---------------------------------------------------------------------------------------------------------------
@@ -27,21 +28,21 @@ async def test_a_webhook_registered_gets_what_comes_next_signed_with_the_secret_
         [request] = received(it)
         assert signed_by(made["secret"], request)
         assert request.headers["x-mine"] == "a-secret-value"
-        status, body = await calls.ask("GET", f"/api/webhooks/{made['webhook']['id']}")
+        status, body = await calls.ask("GET", f"/api/webhooks/{made['id']}")
         assert status == 200
         assert made["secret"] not in str(body)
         assert "a-secret-value" not in str(body)
-        assert body["data"]["webhook"] == made["webhook"] | {"state": body["data"]["webhook"]["state"]}
-        assert body["data"]["webhook"]["headerNames"] == ["X-Mine"]
+        assert body["data"] | {"secret": made["secret"]} == made
+        assert body["data"]["headerNames"] == ["X-Mine"]
 
 
 async def test_what_is_left_out_is_as_the_operator_says() -> None:
     async with rig() as it:
         a = await it.owning()
-        shown = (await created(api(it, a), it))["webhook"]
+        shown = await created(api(it, a), it)
         assert (shown["deadlineS"], shown["maxInFlight"], shown["format"], shown["ordering"]) == (7.0, 3, "normalized", "none")
         assert (shown["instanceIds"], shown["events"], shown["headerNames"], shown["readOnly"]) == ([], [], [], False)
-        assert shown["state"] == {
+        assert {name: shown[name] for name in STANDING} == {
             "enabled": True,
             "disabledReason": None,
             "disabledForS": None,
@@ -56,7 +57,7 @@ async def test_lists_page_through_all_and_only_the_tenants_own() -> None:
     async with rig() as it:
         a = await it.owning()
         calls = api(it, a)
-        mine = {"crm", *[(await created(calls, it))["webhook"]["id"] for _ in range(5)]}
+        mine = {"crm", *[(await created(calls, it))["id"] for _ in range(5)]}
         seen, page = [], {"limit": "2"}
         while True:
             status, body = await calls.ask("GET", "/api/webhooks", None, **page)
@@ -77,7 +78,7 @@ async def test_a_url_that_may_not_be_called_is_refused_with_the_reason(bad: str)
         calls = api(it, a)
         assert await calls.ask("POST", "/api/webhooks", {"url": bad}) == (409, "FORBIDDEN_DESTINATION")
         made = await created(calls, it)
-        assert await calls.ask("PATCH", f"/api/webhooks/{made['webhook']['id']}", {"url": bad}) == (409, "FORBIDDEN_DESTINATION")
+        assert await calls.ask("PATCH", f"/api/webhooks/{made['id']}", {"url": bad}) == (409, "FORBIDDEN_DESTINATION")
 
 
 async def test_instances_must_be_the_tenants_own_and_headers_not_the_workers() -> None:
@@ -91,7 +92,7 @@ async def test_instances_must_be_the_tenants_own_and_headers_not_the_workers() -
         await it.push(a, 4)
         await it.all_delivered("crm")
         assert [request.headers["x-whatsapp-instance"] for request in received(it)] == ["i0"]
-        assert made["webhook"]["instanceIds"] == ["i0"]
+        assert made["instanceIds"] == ["i0"]
 
 
 async def test_another_tenants_webhook_is_not_there() -> None:
@@ -114,12 +115,12 @@ async def test_a_change_changes_what_it_names_and_nothing_else() -> None:
         a = await it.owning()
         calls = api(it, a)
         made = await created(calls, it, events=["message"], headers={"x-mine": "1"}, description="old")
-        path = f"/api/webhooks/{made['webhook']['id']}"
+        path = f"/api/webhooks/{made['id']}"
         status, body = await calls.ask("PATCH", path, {"description": "new", "maxInFlight": 9})
         assert status == 200
-        assert body["data"]["webhook"] == made["webhook"] | {"description": "new", "maxInFlight": 9}
+        assert body["data"] | {"secret": made["secret"]} == made | {"description": "new", "maxInFlight": 9}
         status, body = await calls.ask("PATCH", path, {})
-        assert (status, body["data"]["webhook"]["description"]) == (200, "new")
+        assert (status, body["data"]["description"]) == (200, "new")
 
 
 async def test_a_changed_url_gets_what_comes_next() -> None:
@@ -129,7 +130,7 @@ async def test_a_changed_url_gets_what_comes_next() -> None:
         made = await created(calls, it)
         other = URL + "/other"
         it.endpoints.script(other, Answers())
-        assert (await calls.ask("PATCH", f"/api/webhooks/{made['webhook']['id']}", {"url": other}))[0] == 200
+        assert (await calls.ask("PATCH", f"/api/webhooks/{made['id']}", {"url": other}))[0] == 200
         await it.push(a, 3)
         await until(lambda: len(received(it, other)) == 3, within_s=3, what="the new URL is called")
         assert received(it) == []
@@ -140,13 +141,13 @@ async def test_disabled_by_hand_and_enabled_again() -> None:
         a = await it.owning()
         calls = api(it, a)
         status, body = await calls.ask("PATCH", CRM, {"enabled": False})
-        assert (status, body["data"]["webhook"]["state"]["enabled"]) == (200, False)
-        assert body["data"]["webhook"]["state"]["disabledReason"] == "by_hand"
+        assert (status, body["data"]["enabled"]) == (200, False)
+        assert body["data"]["disabledReason"] == "by_hand"
         await it.push(a, 3)
         await pass_time(2)
         assert it.attempts("crm") == []
         status, body = await calls.ask("PATCH", CRM, {"enabled": True})
-        assert (status, body["data"]["webhook"]["state"]["enabled"]) == (200, True)
+        assert (status, body["data"]["enabled"]) == (200, True)
         it.accepted.clear()
         await it.push(a, 3)
         await it.all_delivered(within_s=3)
@@ -160,9 +161,9 @@ async def test_a_webhook_that_said_410_is_enabled_by_patch() -> None:
         await it.push(a)
         await until(lambda: "crm" in a.engine.standing.disabled, within_s=3, what="it is disabled")
         await pass_time(2)
-        assert (await calls.ask("GET", CRM))[1]["data"]["webhook"]["state"]["disabledReason"] == "gone"
+        assert (await calls.ask("GET", CRM))[1]["data"]["disabledReason"] == "gone"
         it.answer("crm")
-        assert (await calls.ask("PATCH", CRM, {"enabled": True}))[1]["data"]["webhook"]["state"]["enabled"]
+        assert (await calls.ask("PATCH", CRM, {"enabled": True}))[1]["data"]["enabled"]
         it.accepted.clear()
         await it.push(a, 3)
         await it.all_delivered(within_s=3)
@@ -172,7 +173,7 @@ async def test_one_created_disabled_is_never_called() -> None:
     async with rig() as it:
         a = await it.owning()
         made = await created(api(it, a), it, enabled=False)
-        assert made["webhook"]["state"]["enabled"] is False
+        assert made["enabled"] is False
         await it.push(a, 3)
         await it.all_delivered("crm")
         assert received(it) == []
@@ -182,7 +183,7 @@ async def test_a_declared_webhook_is_the_files_but_for_enabled_and_paused() -> N
     async with rig() as it:
         a = await it.owning()
         calls = api(it, a)
-        assert (await calls.ask("GET", CRM))[1]["data"]["webhook"]["readOnly"]
+        assert (await calls.ask("GET", CRM))[1]["data"]["readOnly"]
         for method, path, body in (
             ("PATCH", CRM, {"description": "mine"}),
             ("PATCH", CRM, {"url": URL, "enabled": False}),
@@ -190,7 +191,7 @@ async def test_a_declared_webhook_is_the_files_but_for_enabled_and_paused() -> N
             ("POST", f"{CRM}/rotate-secret", None),
         ):
             assert await calls.ask(method, path, body) == (409, "DECLARED_IN_FILE")
-        assert (await calls.ask("GET", CRM))[1]["data"]["webhook"]["state"]["enabled"]
+        assert (await calls.ask("GET", CRM))[1]["data"]["enabled"]
         assert (await calls.ask("POST", f"{CRM}/pause"))[0] == 200
 
 
@@ -206,7 +207,7 @@ async def test_a_webhook_larger_than_a_row_may_be_is_refused() -> None:
         calls = api(it, a)
         headers = {f"x-{n}": "x" * 8_000 for n in range(50)}
         assert await calls.ask("POST", "/api/webhooks", {"url": URL, "headers": headers}) == (409, "LIMIT_REACHED")
-        path = f"/api/webhooks/{(await created(calls, it))['webhook']['id']}"
+        path = f"/api/webhooks/{(await created(calls, it))['id']}"
         assert await calls.ask("PATCH", path, {"headers": headers}) == (409, "LIMIT_REACHED")
 
 
@@ -214,13 +215,13 @@ async def test_two_who_change_one_webhook_both_get_what_they_asked_for() -> None
     async with rig() as it:
         a = await it.owning()
         b = await it.start("b", revision=0)
-        path = f"/api/webhooks/{(await created(api(it, a), it))['webhook']['id']}"
+        path = f"/api/webhooks/{(await created(api(it, a), it))['id']}"
         async with anyio.create_task_group() as asking:
             asking.start_soon(api(it, a).ask, "PATCH", path, {"description": "by a"})
             asking.start_soon(api(it, b).ask, "PATCH", path, {"maxInFlight": 77})
         await pass_time(1)
         for worker in (a, b):
-            shown = (await api(it, worker).ask("GET", path))[1]["data"]["webhook"]
+            shown = (await api(it, worker).ask("GET", path))[1]["data"]
             assert (shown["description"], shown["maxInFlight"]) == ("by a", 77)
 
 
@@ -229,5 +230,5 @@ async def test_what_one_worker_registered_another_shows_at_once() -> None:
         a = await it.owning()
         b = await it.start("b", revision=0)
         made = await created(api(it, a), it)
-        status, body = await api(it, b).ask("GET", f"/api/webhooks/{made['webhook']['id']}")
-        assert (status, body["data"]["webhook"]["url"]) == (200, URL)
+        status, body = await api(it, b).ask("GET", f"/api/webhooks/{made['id']}")
+        assert (status, body["data"]["url"]) == (200, URL)

@@ -17,12 +17,13 @@ from worker.api.targets import NOT_FOUND
 from worker.api.webhooks_shapes import (
     ManyWebhooks,
     NewWebhook,
-    OneWebhook,
-    OneWebhookWithSecret,
     WebhookChange,
     WebhookFacts,
+    WebhookMade,
+    WebhookShown,
     WebhooksQuery,
     webhook_shown,
+    with_secret,
 )
 from worker.directory.port import Kind, Revision, RowConflict
 from worker.directory.registering import Declared, Registrar
@@ -97,16 +98,14 @@ class Finding:
             raise not_found()
         return known
 
-    def shown(self, webhook: Webhook) -> OneWebhook:
+    def shown(self, webhook: Webhook) -> WebhookShown:
         services = self._services
-        return OneWebhook(
-            webhook=webhook_shown(
-                webhook,
-                services.standing.state_of(webhook.id),
-                services.circuit(webhook.id),
-                read_only=services.catalog.is_declared(webhook),
-                wall_s=services.wall_s(),
-            )
+        return webhook_shown(
+            webhook,
+            services.standing.state_of(webhook.id),
+            services.circuit(webhook.id),
+            read_only=services.catalog.is_declared(webhook),
+            wall_s=services.wall_s(),
         )
 
     async def changed(self, webhook: Webhook, edit: Callable[[Webhook], Webhook]) -> Webhook:
@@ -140,7 +139,7 @@ class _Webhooks:
         asked = call.asked(WebhooksQuery)
         mine, after = self.services.catalog.webhooks_of_tenant(call.tenant_id), asked.cursor or ""
         ids = heapq.nsmallest(asked.limit + 1, (webhook_id for webhook_id in mine if webhook_id > after))
-        shown = [self.finding.shown(mine[webhook_id]).webhook for webhook_id in ids[: asked.limit]]
+        shown = [self.finding.shown(mine[webhook_id]) for webhook_id in ids[: asked.limit]]
         return Reply(data=ManyWebhooks(webhooks=shown), meta=PageMeta(next_cursor=shown[-1].id if len(ids) > asked.limit else None))
 
     async def create(self, call: Call) -> Reply:
@@ -166,7 +165,7 @@ class _Webhooks:
         except RowConflict as exc:
             raise conflict(exc) from exc
         log.info("webhook_created", webhook=webhook.id)
-        return Reply(status=201, data=OneWebhookWithSecret(webhook=self.finding.shown(webhook).webhook, secret=secret))
+        return Reply(status=201, data=with_secret(self.finding.shown(webhook), secret))
 
     async def show(self, call: Call) -> Reply:
         return Reply(data=self.finding.shown(await self.finding.named(call)))
@@ -231,12 +230,12 @@ def webhook_endpoints(services: WebhookServices) -> list[Endpoint]:
         ),
         Endpoint(
             method="POST", path="/api/webhooks", summary="Register a webhook; its secret is shown once", tag=TAG,
-            handle=webhooks.create, body=NewWebhook, status=201, data=OneWebhookWithSecret, kind=_is_creation, faults=rules,
+            handle=webhooks.create, body=NewWebhook, status=201, data=WebhookMade, kind=_is_creation, faults=rules,
         ),
-        Endpoint(method="GET", path=ONE, summary="Show a webhook", tag=TAG, handle=webhooks.show, data=OneWebhook, faults=(NOT_FOUND,)),
+        Endpoint(method="GET", path=ONE, summary="Show a webhook", tag=TAG, handle=webhooks.show, data=WebhookShown, faults=(NOT_FOUND,)),
         Endpoint(
             method="PATCH", path=ONE, summary="Change a webhook, enable or disable it", tag=TAG,
-            handle=webhooks.change, body=WebhookChange, data=OneWebhook, faults=(NOT_FOUND, DECLARED, CONFLICT, *rules),
+            handle=webhooks.change, body=WebhookChange, data=WebhookShown, faults=(NOT_FOUND, DECLARED, CONFLICT, *rules),
         ),
         Endpoint(
             method="DELETE", path=ONE, summary="Delete a webhook; what waits for it becomes dead letters", tag=TAG,

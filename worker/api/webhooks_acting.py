@@ -11,13 +11,13 @@ from worker.api.targets import NOT_FOUND
 from worker.api.webhooks import CONFLICT, DECLARED, FORBIDDEN, LIMIT, ONE, TAG, Finding, WebhookServices
 from worker.api.webhooks_shapes import (
     ManyAttempts,
-    OneTried,
-    OneWebhook,
-    OneWebhookWithSecret,
     Rotation,
     TriedShown,
+    WebhookMade,
+    WebhookShown,
     attempt_shown,
     phases_shown,
+    with_secret,
 )
 from worker.domain.catalog import RetiringSecret, Webhook
 from worker.event_integration.transport import Answer
@@ -48,7 +48,7 @@ class _Acting:
             tried = await self.services.trials.run(webhook)
         except TrialsBusy as exc:
             raise ApiError(409, BUSY.code, str(exc)) from exc
-        return Reply(data=OneTried(test=_tried_shown(tried)))
+        return Reply(data=_tried_shown(tried))
 
     async def pause(self, call: Call) -> Reply:
         webhook = await self.finding.named(call)
@@ -78,7 +78,7 @@ class _Acting:
 
         webhook = await self.finding.changed(webhook, rotated)
         log.info("webhook_secret_rotated", webhook=webhook.id, overlap_s=overlap_s)
-        return Reply(data=OneWebhookWithSecret(webhook=self.finding.shown(webhook).webhook, secret=secret))
+        return Reply(data=with_secret(self.finding.shown(webhook), secret))
 
     async def attempts(self, call: Call) -> Reply:
         webhook = await self.finding.named(call)
@@ -96,19 +96,19 @@ def acting_endpoints(services: WebhookServices) -> list[Endpoint]:
     return [
         Endpoint(
             method="POST", path=f"{ONE}/test", summary="Send one test event now and answer what came of it", tag=TAG,
-            handle=acting.test, data=OneTried, kind=_is_sync, faults=(NOT_FOUND, FORBIDDEN, BUSY),
+            handle=acting.test, data=TriedShown, kind=_is_sync, faults=(NOT_FOUND, FORBIDDEN, BUSY),
         ),
         Endpoint(
             method="POST", path=f"{ONE}/pause", summary="Hold its events back, losing none", tag=TAG,
-            handle=acting.pause, data=OneWebhook, faults=(NOT_FOUND,),
+            handle=acting.pause, data=WebhookShown, faults=(NOT_FOUND,),
         ),
         Endpoint(
             method="POST", path=f"{ONE}/resume", summary="Send what was held back, and go on", tag=TAG,
-            handle=acting.resume, data=OneWebhook, faults=(NOT_FOUND,),
+            handle=acting.resume, data=WebhookShown, faults=(NOT_FOUND,),
         ),
         Endpoint(
             method="POST", path=f"{ONE}/rotate-secret", summary="Make a new secret, shown once; the old one signs on for a while", tag=TAG,
-            handle=acting.rotate, body=Rotation, data=OneWebhookWithSecret, faults=(NOT_FOUND, DECLARED, CONFLICT, LIMIT, TOO_MANY),
+            handle=acting.rotate, body=Rotation, data=WebhookMade, faults=(NOT_FOUND, DECLARED, CONFLICT, LIMIT, TOO_MANY),
         ),
         Endpoint(
             method="GET", path=f"{ONE}/attempts", summary="Its last 100 attempts", tag=TAG,

@@ -120,16 +120,6 @@ class Rotation(ApiModel):
     overlap_s: int = Field(86_400, ge=0, le=MAX_OVERLAP_S, description="how long the secret that is replaced signs beside the new one")
 
 
-class WebhookStanding(ApiModel):
-    enabled: bool
-    disabled_reason: DisabledReason | None
-    disabled_for_s: float | None
-    paused: bool
-    paused_for_s: float | None
-    failing_for_s: float | None = Field(description="since its first failure without an answer; null: it answers, or was not asked")
-    circuit: CircuitState = Field(description="as the worker that answers sees it")
-
-
 class WebhookShown(ApiModel):
     id: str
     tenant_id: str
@@ -146,19 +136,20 @@ class WebhookShown(ApiModel):
     secrets: int = Field(description="that sign each request now, those that are being replaced included")
     read_only: bool = Field(description="declared in the worker's file: only enabled and paused change here")
     created_at: str | None = Field(description="RFC 3339")
-    state: WebhookStanding
-
-
-class OneWebhook(ApiModel):
-    webhook: WebhookShown
+    enabled: bool
+    disabled_reason: DisabledReason | None
+    disabled_for_s: float | None
+    paused: bool
+    paused_for_s: float | None
+    failing_for_s: float | None = Field(description="since its first failure without an answer; null: it answers, or was not asked")
+    circuit: CircuitState = Field(description="as the worker that answers sees it")
 
 
 class ManyWebhooks(ApiModel):
     webhooks: list[WebhookShown]
 
 
-class OneWebhookWithSecret(ApiModel):
-    webhook: WebhookShown
+class WebhookMade(WebhookShown):
     secret: str = Field(description="signs by Standard Webhooks; shown now and never again", repr=False)
 
 
@@ -211,10 +202,6 @@ class TriedShown(ApiModel):
     phases_s: PhasesShown
 
 
-class OneTried(ApiModel):
-    test: TriedShown
-
-
 def webhook_shown(webhook: Webhook, state: WebhookState, circuit: CircuitState, *, read_only: bool, wall_s: float) -> WebhookShown:
     return WebhookShown(
         id=webhook.id,
@@ -232,12 +219,6 @@ def webhook_shown(webhook: Webhook, state: WebhookState, circuit: CircuitState, 
         secrets=len(webhook.secrets) + sum(retiring.until_s > wall_s for retiring in webhook.retiring),
         read_only=read_only,
         created_at=webhook.created_at,
-        state=_standing(webhook, state, circuit),
-    )
-
-
-def _standing(webhook: Webhook, state: WebhookState, circuit: CircuitState) -> WebhookStanding:
-    return WebhookStanding(
         enabled=webhook.enabled and state.disabled is None,
         disabled_reason=state.disabled,
         disabled_for_s=None if state.disabled is None else round(state.for_s, 3),
@@ -246,6 +227,10 @@ def _standing(webhook: Webhook, state: WebhookState, circuit: CircuitState) -> W
         failing_for_s=round(state.for_s, 3) if state.is_failing else None,
         circuit=circuit,
     )
+
+
+def with_secret(shown: WebhookShown, secret: str) -> WebhookMade:
+    return WebhookMade(**dict(shown), secret=secret)
 
 
 def attempt_shown(entry: AttemptEntry) -> AttemptShown:
