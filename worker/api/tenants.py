@@ -48,10 +48,6 @@ class TenantShown(ApiModel):
     keys: int = Field(description="how many API keys it has")
 
 
-class OneTenant(ApiModel):
-    tenant: TenantShown
-
-
 class ManyTenants(ApiModel):
     tenants: list[TenantShown]
 
@@ -67,10 +63,6 @@ class ManyKeys(ApiModel):
 class KeyMade(ApiModel):
     id: str = Field(description="the first 8 hex digits of the key's SHA-256")
     key: str = Field(description="shown now and never again")
-
-
-class OneKeyMade(ApiModel):
-    key: KeyMade
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +92,10 @@ class _Tenants:
                 raise ApiError(409, "TOO_MANY_TENANTS", "the directory holds no more tenants; use those there are") from exc
             raise _exists(tenant.id) from exc
         log.info("tenant_created", created=tenant.id)
-        return Reply(status=201, data=OneTenant(tenant=self._shown(tenant)))
+        return Reply(status=201, data=self._shown(tenant))
 
     async def show(self, call: Call) -> Reply:
-        return Reply(data=OneTenant(tenant=self._shown(await self._named(call))))
+        return Reply(data=self._shown(await self._named(call)))
 
     async def keys(self, call: Call) -> Reply:
         tenant = await self._named(call)
@@ -120,7 +112,7 @@ class _Tenants:
 
         await self._change(tenant, with_it)
         log.info("api_key_created", of=tenant.id, key_id=sha[:SHOWN_DIGITS])
-        return Reply(status=201, data=OneKeyMade(key=KeyMade(id=sha[:SHOWN_DIGITS], key=key)))
+        return Reply(status=201, data=KeyMade(id=sha[:SHOWN_DIGITS], key=key))
 
     async def delete_key(self, call: Call) -> Reply:
         tenant, key_id = await self._named(call), call.path["keyId"]
@@ -178,12 +170,12 @@ def tenant_endpoints(catalog: Catalog, registrar: Registrar, *, new_key: Callabl
         ),
         Endpoint(
             method="POST", path="/api/tenants", summary="Register a tenant", tag="Tenants", audience=Audience.ADMIN,
-            handle=tenants.create, body=NewTenant, status=201, data=OneTenant,
+            handle=tenants.create, body=NewTenant, status=201, data=TenantShown,
             faults=(EXISTS, Fault(status=409, code="TOO_MANY_TENANTS", when="the directory is full")),
         ),
         Endpoint(
             method="GET", path=one, summary="Show a tenant", tag="Tenants", audience=Audience.ADMIN,
-            handle=tenants.show, data=OneTenant, faults=(NOT_FOUND,),
+            handle=tenants.show, data=TenantShown, faults=(NOT_FOUND,),
         ),
         Endpoint(
             method="GET", path=keys, summary="List the ids of a tenant's keys", tag="Tenants", audience=Audience.ADMIN,
@@ -191,7 +183,7 @@ def tenant_endpoints(catalog: Catalog, registrar: Registrar, *, new_key: Callabl
         ),
         Endpoint(
             method="POST", path=keys, summary="Make a key for a tenant; it is shown once", tag="Tenants", audience=Audience.ADMIN,
-            handle=tenants.make_key, status=201, data=OneKeyMade, faults=(NOT_FOUND, DECLARED, TOO_MANY, CONFLICT),
+            handle=tenants.make_key, status=201, data=KeyMade, faults=(NOT_FOUND, DECLARED, TOO_MANY, CONFLICT),
         ),
         Endpoint(
             method="DELETE", path=f"{keys}/{{keyId}}", summary="Delete a key; all workers refuse it within a second", tag="Tenants",
