@@ -64,4 +64,4 @@ def assert_tells_nothing(failure: BrokerFailure) -> None:
 
 
 def elsewhere(url: str, gateway: str = "waha", **details: object) -> BrokerConfig:
-    return BrokerConfig(id="main", gateway=gateway, url=url, api_key=KEY, timeout_s=PATIENCE_S, **details)  # type: ignore[arg-type]
+    return BrokerConfig(id="main", gateway=gateway, url=url, api_key=KEY, timeout_s=PATIENCE_S, **details)

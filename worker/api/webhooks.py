@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from worker.api.endpoints import ApiError, Call, CallKind, Endpoint, Fault, PageMeta, Reply
+from worker.api.endpoints import ApiError, Call, Endpoint, Fault, PageMeta, Reply
 from worker.api.targets import NOT_FOUND
 from worker.api.webhooks_shapes import (
     ManyWebhooks,
@@ -230,7 +230,7 @@ def webhook_endpoints(services: WebhookServices) -> list[Endpoint]:
         ),
         Endpoint(
             method="POST", path="/api/webhooks", summary="Register a webhook; its secret is shown once", tag=TAG,
-            handle=webhooks.create, body=NewWebhook, status=201, data=WebhookMade, kind=_is_creation, faults=rules,
+            handle=webhooks.create, body=NewWebhook, status=201, data=WebhookMade, faults=rules,
         ),
         Endpoint(method="GET", path=ONE, summary="Show a webhook", tag=TAG, handle=webhooks.show, data=WebhookShown, faults=(NOT_FOUND,)),
         Endpoint(
@@ -284,7 +284,3 @@ def _as_in_row(named: Mapping[str, Any]) -> dict[str, Any]:
     """Lists of the API are sets and tuples of the row."""
     kinds: Mapping[str, Callable[[Any], Any]] = {"instance_ids": frozenset, "events": tuple, "headers": dict}
     return {name: kinds[name](value) if name in kinds else value for name, value in named.items()}
-
-
-def _is_creation(_call: Call) -> CallKind:
-    return CallKind.CREATE

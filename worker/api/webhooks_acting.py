@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from worker.api.endpoints import ApiError, Call, CallKind, Endpoint, Fault, Reply
+from worker.api.endpoints import ApiError, Call, Endpoint, Fault, Reply
 from worker.api.targets import NOT_FOUND
 from worker.api.webhooks import CONFLICT, DECLARED, FORBIDDEN, LIMIT, ONE, TAG, Finding, WebhookServices
 from worker.api.webhooks_shapes import (
@@ -96,7 +96,7 @@ def acting_endpoints(services: WebhookServices) -> list[Endpoint]:
     return [
         Endpoint(
             method="POST", path=f"{ONE}/test", summary="Send one test event now and answer what came of it", tag=TAG,
-            handle=acting.test, data=TriedShown, kind=_is_sync, faults=(NOT_FOUND, FORBIDDEN, BUSY),
+            handle=acting.test, data=TriedShown, faults=(NOT_FOUND, FORBIDDEN, BUSY),
         ),
         Endpoint(
             method="POST", path=f"{ONE}/pause", summary="Hold its events back, losing none", tag=TAG,
@@ -129,7 +129,3 @@ def _tried_shown(tried: Tried) -> TriedShown:
         duration_s=round(tried.duration_s, 6),
         phases_s=phases_shown(tried.result.phases_s),
     )
-
-
-def _is_sync(_call: Call) -> CallKind:
-    return CallKind.SYNC
