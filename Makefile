@@ -28,7 +28,7 @@ lint: $(READY)  ## ruff, format, import contracts, cancellation rules
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@.venv/bin/lint-imports --no-logo
-	@.venv/bin/flake8-async --anyio --asyncio --enable ASYNC102,ASYNC103 $$(git ls-files 'worker/*.py' 'tests/*.py')
+	@git ls-files 'worker/*.py' 'tests/*.py' | xargs -n 60 -P 2 .venv/bin/flake8-async --anyio --asyncio --enable ASYNC102,ASYNC103
 
 types: $(READY)  ## mypy --strict
 	@$(PYTHON) -m mypy

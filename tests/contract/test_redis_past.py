@@ -148,7 +148,7 @@ async def test_at_maxmemory_dead_letters_still_leave_and_nothing_is_added(store:
         with pytest.raises(StoreFull):
             await store.past.enqueue(SHARD, [past_delivery(3)])
     finally:
-        await hand.call("CONFIG", "SET", "maxmemory", 0)
+        await hand.call("CONFIG", "SET", "maxmemory", 0)  # noqa: ASYNC102 -- bounded inside
     assert await listed(store) == []
     assert (await claim_when_due(store, token, hook=OTHER_HOOK)).record == dying(first.position).record
 
