@@ -11,7 +11,8 @@ import pytest
 from tests.contract.samples import SHARDS, OpenStore, Store, empty
 from tests.real_redis import RealRedis, real_redis
 from worker.adapters.memory_store import MemoryStore
-from worker.adapters.redis_store import open_redis_store
+from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_store import RedisStore, open_redis_store
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,19 @@ async def store(open_store: OpenStore) -> AsyncIterator[Store]:
     """An empty store."""
     async with open_store() as opened:
         yield opened
+
+
+@pytest.fixture
+async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
+    """An empty store on the real server, for what only a server can show."""
+    empty(redis_server)
+    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
+    """An operator's own line to the server."""
+    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
+    yield client
+    await client.close()

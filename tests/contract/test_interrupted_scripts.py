@@ -47,14 +47,6 @@ async def store(redis_server: RealRedis) -> AsyncIterator[Store]:
         yield opened
 
 
-@pytest.fixture
-async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
-    """Reaches into the server, past every script."""
-    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
-    yield client
-    await client.close()
-
-
 async def test_an_event_is_remembered_only_after_it_was_appended(store: Store, hand: RedisClient) -> None:
     """Remembered first, the gateway's retry would be called a duplicate of an event that stands nowhere."""
     await append(store, "a")

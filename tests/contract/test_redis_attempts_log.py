@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import pytest
 
-from tests.contract.samples import HOOK, SHARDS, empty
+from tests.contract.samples import HOOK
 from tests.contract.test_attempts_log_contract import ENTRY
-from tests.real_redis import RealRedis
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import attempts
-from worker.adapters.redis_store import RedisStore, open_redis_store
+from worker.adapters.redis_store import RedisStore
 from worker.domain.errors import StoreFull
 from worker.event_integration.attempts_log import KEEP_S, KEPT
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
-    empty(redis_server)
-    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
-    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
-    yield client
-    await client.close()
 
 
 async def test_it_ends_a_week_after_the_last_attempt(redis: RedisStore, hand: RedisClient) -> None:

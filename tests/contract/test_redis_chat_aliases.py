@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import pytest
 
-from tests.contract.samples import SHARD, SHARDS, empty
-from tests.real_redis import RealRedis
+from tests.contract.samples import SHARD
 from worker.adapters.redis_chat_aliases import BATCH
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import ShardKeys
-from worker.adapters.redis_store import RedisStore, open_redis_store
+from worker.adapters.redis_store import RedisStore
 from worker.domain.ids import InstanceId
 from worker.event_integration.chat_aliases import KEPT_AT_MOST
 
@@ -20,21 +17,6 @@ pytestmark = pytest.mark.anyio
 
 ALIASES = ShardKeys(SHARD).aliases
 SALES, LID, ANA = InstanceId("acme-sales"), "100000000000001@lid", "5511900000001@s.whatsapp.net"
-
-
-@pytest.fixture
-async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
-    empty(redis_server)
-    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
-    """An operator's own line to the server."""
-    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
-    yield client
-    await client.close()
 
 
 async def test_an_operator_can_read_an_alias(redis: RedisStore, hand: RedisClient) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import pytest
 
-from tests.contract.samples import LONG_S, SHARDS, TENANT, empty
-from tests.real_redis import RealRedis
+from tests.contract.samples import LONG_S, TENANT
 from worker.adapters import redis_keys
 from worker.adapters.redis_client import RedisClient
-from worker.adapters.redis_store import RedisStore, open_redis_store
+from worker.adapters.redis_store import RedisStore
 from worker.domain.errors import StoreFull
 from worker.domain.ids import InstanceId
 from worker.instances import idempotency, snapshots
@@ -25,21 +22,6 @@ CALL = Repeatable(TENANT, "a key with spaces and ünicode", "a" * 64)
 ONE = Holder("one")
 SALES = InstanceId("acme-sales")
 RECORD, SNAPSHOT = redis_keys.once(TENANT, CALL.key), redis_keys.snapshot(TENANT)
-
-
-@pytest.fixture
-async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
-    empty(redis_server)
-    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
-    """An operator's own line to the server."""
-    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
-    yield client
-    await client.close()
 
 
 async def ttl_s(hand: RedisClient, key: str) -> float:

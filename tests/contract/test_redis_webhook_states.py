@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from tests.contract.samples import HOOK, SHARDS, empty
-from tests.real_redis import RealRedis
+from tests.contract.samples import HOOK
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import PAUSES, WEBHOOKS
-from worker.adapters.redis_store import RedisStore, open_redis_store
+from worker.adapters.redis_store import RedisStore
 from worker.domain.ids import WebhookId
 from worker.event_integration.webhook_states import DisabledReason
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def redis(redis_server: RealRedis) -> AsyncIterator[RedisStore]:
-    empty(redis_server)
-    async with open_redis_store(redis_server.url, shards=SHARDS) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def hand(redis_server: RealRedis) -> AsyncIterator[RedisClient]:
-    """An operator's own line to the server."""
-    client = RedisClient(redis_server.url, name="hand", timeout_s=2, max_connections=1)
-    yield client
-    await client.close()
 
 
 async def test_a_state_is_words_and_its_removal_enables_the_webhook(redis: RedisStore, hand: RedisClient) -> None:
