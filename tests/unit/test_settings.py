@@ -99,7 +99,7 @@ def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> N
         ("WORKER_DELIVERY__RETRY_SCHEDULE_S", "5,30", 'WORKER_DELIVERY__RETRY_SCHEDULE_S: 5,30: allowed: JSON, for example ["a", "b"]'),
         ("WORKER_DELIVERY__ALLOWED_PORTS", "[0]", "WORKER_DELIVERY__ALLOWED_PORTS: 0: allowed: 1 to 65535"),
         ("WORKER_REDIS__URL", "http://u:pw@h", "WORKER_REDIS__URL: http://h: allowed: embedded, or a URL that begins with redis://"),
-        ("WORKER_HTTP__ADMIN_KEY", "short", "WORKER_HTTP__ADMIN_KEY: (not shown): allowed: at least 16 characters"),
+        ("WORKER_HTTP__ADMIN_KEY", " ", "WORKER_HTTP__ADMIN_KEY: (not shown): allowed: a key, or nothing at all"),
         ("WORKER_API__RATE_LIMITS", '{"read": "5"}', 'WORKER_API__RATE_LIMITS: 5: allowed: calls/seconds such as "5/60", or "off"'),
     ],
 )
@@ -211,6 +211,15 @@ def test_a_public_address_wants_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only_fault().startswith("http.host: 0.0.0.0: allowed: a loopback address")
     monkeypatch.setenv("WORKER_HTTP__ADMIN_KEY", "sixteen characters")
     assert load().http.host == "0.0.0.0"  # noqa: S104
+
+
+@pytest.mark.parametrize("name", ["admin_key", "metrics_key"])
+def test_a_short_key_is_good_for_loopback_only(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("WORKER_HTTP__ADMIN_KEY", "sixteen characters")
+    monkeypatch.setenv(f"WORKER_HTTP__{name.upper()}", "short")
+    assert load().http.host == "127.0.0.1"
+    monkeypatch.setenv("WORKER_HTTP__HOST", "0.0.0.0")  # noqa: S104 - the point
+    assert only_fault().startswith(f"http.{name}: (not shown): allowed: at least 16 characters")
 
 
 def test_the_key_of_the_demo_is_good_for_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:

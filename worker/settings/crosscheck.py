@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from worker.gateways import DEFAULT_SECRETS
 from worker.settings.model import Settings
+from worker.settings.sections import MIN_KEY_CHARS
 
 PLATFORM_VARIABLES = {
     "ECS_CONTAINER_METADATA_URI_V4": "an ECS task",
@@ -59,6 +60,9 @@ def _exposure(settings: Settings) -> Iterator[str]:
         yield f"http.host: {settings.http.host}: allowed: a loopback address, or any with WORKER_HTTP__ADMIN_KEY set"
     if settings.http.admin_key is not None and settings.http.admin_key.get_secret_value() == PUBLISHED_KEY:
         yield "http.admin_key: (not shown): allowed: a key of your own; the demo's is published, and good for loopback only"
+    for name, key in (("admin_key", settings.http.admin_key), ("metrics_key", settings.http.metrics_key)):
+        if key is not None and len(key.get_secret_value()) < MIN_KEY_CHARS:
+            yield f"http.{name}: (not shown): allowed: at least {MIN_KEY_CHARS} characters where it listens to more than this machine"
 
 
 def _bounds(settings: Settings) -> Iterator[str]:

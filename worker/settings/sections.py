@@ -46,12 +46,13 @@ Json = BeforeValidator(_decoded)
 
 
 def _key(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and len(value.get_secret_value()) < MIN_KEY_CHARS:
-        raise ValueError(f"allowed: at least {MIN_KEY_CHARS} characters")
+    if value is not None and not value.get_secret_value().strip():
+        raise ValueError("allowed: a key, or nothing at all")
     return value
 
 
 MIN_KEY_CHARS = 16
+"""Of a key that is asked for by more than this machine."""
 OperatorKey = Annotated[SecretStr | None, AfterValidator(_key)]
 
 
@@ -84,8 +85,8 @@ class HttpSettings(Section):
     public_url: Annotated[str | None, AfterValidator(_public_url)] = Field(
         None, max_length=2_048, description="where gateways reach this deployment; told to a broker with each new instance, to push there"
     )
-    admin_key: OperatorKey = Field(None, description="bearer token of the operator, at least 16 characters")
-    metrics_key: OperatorKey = Field(None, description="bearer token that opens /metrics only, at least 16 characters")
+    admin_key: OperatorKey = Field(None, description="bearer token of the operator, at least 16 characters unless on loopback")
+    metrics_key: OperatorKey = Field(None, description="bearer token that opens /metrics only, at least 16 characters unless on loopback")
     max_body_bytes: int = Field(4 * MIB, ge=1_024, le=64 * MIB, description="largest ingest body, bytes")
 
 
