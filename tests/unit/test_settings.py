@@ -99,7 +99,7 @@ def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> N
         ("WORKER_DELIVERY__RETRY_SCHEDULE_S", "5,30", 'WORKER_DELIVERY__RETRY_SCHEDULE_S: 5,30: allowed: JSON, for example ["a", "b"]'),
         ("WORKER_DELIVERY__ALLOWED_PORTS", "[0]", "WORKER_DELIVERY__ALLOWED_PORTS: 0: allowed: 1 to 65535"),
         ("WORKER_REDIS__URL", "http://u:pw@h", "WORKER_REDIS__URL: http://h: allowed: embedded, or a URL that begins with redis://"),
-        ("WORKER_HTTP__ADMIN_KEY", " ", "WORKER_HTTP__ADMIN_KEY: (not shown): allowed: a key, or nothing at all"),
+        ("WORKER_HTTP__ADMIN_KEY", " ", 'WORKER_HTTP__ADMIN_KEY: (not shown): allowed: a key of your own, not "…"'),
         ("WORKER_API__RATE_LIMITS", '{"read": "5"}', 'WORKER_API__RATE_LIMITS: 5: allowed: calls/seconds such as "5/60", or "off"'),
     ],
 )

@@ -46,8 +46,8 @@ Json = BeforeValidator(_decoded)
 
 
 def _key(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and not value.get_secret_value().strip():
-        raise ValueError("allowed: a key, or nothing at all")
+    if value is not None and not value.get_secret_value().strip(" .…"):
+        raise ValueError('allowed: a key of your own, not "…"')
     return value
 
 
