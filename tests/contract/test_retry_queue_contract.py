@@ -165,6 +165,14 @@ async def test_a_superseded_owner_can_neither_park_nor_claim(store: Store) -> No
     assert positions(await claim(store, token)) == [1]
 
 
+async def test_what_is_not_due_yet_can_be_claimed_where_nobody_is_asked_any_more(store: Store) -> None:
+    token = await grant(store)
+    await park(store, token, parking(Position(1), due_in_s=60), parking(Position(2), claim_for_s=60), parking(Position(3)))
+    wanted = {HOOK: Want(1, 60, whenever=True)}
+    taken = [positions(await store.retry_queue.claim(SHARD, token, wanted)) for _ in range(3)]
+    assert taken == [[3], [1], []], "the second one is claimed already"
+
+
 # --- due and claim ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,8 @@ from worker.event_integration.retry_queue import (
     Want,
 )
 from worker.journal.port import Done
+
+_LOOKED_AT = 200
 
 
 class MemoryRetryQueue:
@@ -173,24 +176,23 @@ def _claim(state: MemoryShard, webhook_id: WebhookId, want: Want, now_s: float) 
     ready = state.due.get(webhook_id)
     if ready is None or webhook_id in state.held:
         return []
-    claimed = []
-    for delivery_id in ready.up_to(now_s, want.count):
-        delivery = state.deliveries[delivery_id]
-        claimed.append(
-            Claimed(
-                claim=_give_claim(state, delivery, now_s + want.visible_after_s),
-                delivery_id=delivery_id,
-                event_key=delivery.event_key,
-                webhook_id=webhook_id,
-                tenant_id=delivery.tenant_id,
-                position=delivery.position,
-                record=state.payloads[delivery.event_key].record,
-                attempts=delivery.attempts,
-                parked_for_s=now_s - delivery.parked_at_s,
-                chat=delivery.chat,
-            )
+    due = ready.up_to(math.inf, _LOOKED_AT) if want.whenever else ready.up_to(now_s, want.count)
+    open_to_us = (one for one in map(state.deliveries.__getitem__, due) if one.claim is None or one.ready_at_s <= now_s)
+    return [
+        Claimed(
+            claim=_give_claim(state, delivery, now_s + want.visible_after_s),
+            delivery_id=delivery.delivery_id,
+            event_key=delivery.event_key,
+            webhook_id=webhook_id,
+            tenant_id=delivery.tenant_id,
+            position=delivery.position,
+            record=state.payloads[delivery.event_key].record,
+            attempts=delivery.attempts,
+            parked_for_s=now_s - delivery.parked_at_s,
+            chat=delivery.chat,
         )
-    return claimed
+        for delivery in list(open_to_us)[: want.count]
+    ]
 
 
 def _settle(state: MemoryShard, settlement: Settlement, now_s: float) -> Settled:

@@ -83,7 +83,7 @@ class RedisRetryQueue:
         for webhook_id, want in wanted.items():
             due, _, order = k.line_of(webhook_id)
             keys += (due, order)
-            args += (webhook_id, want.count, _ms(want.visible_after_s))
+            args += (webhook_id, want.count, _ms(want.visible_after_s), int(want.whenever))
         rows = await guarded(self._data, shard, token, CLAIM.call(keys, args))
         if not rows:
             return []

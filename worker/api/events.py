@@ -29,6 +29,8 @@ MAX_LOGS = 100
 """Webhooks whose attempts are looked through."""
 NOT_KNOWN = DeliveryState(stage=Stage.UNKNOWN)
 _DELIVERED = "delivered"
+_COUNTED = frozenset({Stage.QUEUED, Stage.CLAIMED, Stage.DEAD})
+"""Where the store counts the attempts itself; else the newest of the log says how many there were."""
 
 
 class Attempts(Protocol):
@@ -166,10 +168,10 @@ def _delivery(
         webhook_id=webhook_id,
         delivery_id=delivery_id(event_key, webhook_id),
         state=state,
-        attempts=max([known.attempts, *(one.attempt for one in logged)]),
+        attempts=known.attempts if known.stage in _COUNTED or not logged else logged[0].attempt,
         next_attempt_in_s=round(known.next_in_s, 3) if known.stage is Stage.QUEUED else None,
         reason=known.reason,
-        error=known.error or (_told(failed) if failed else None),
+        error=None if state is State.DELIVERED else known.error or (_told(failed) if failed else None),
         log=[_attempt(one) for one in logged],
     )
 

@@ -67,9 +67,10 @@ class _Acting:
         def rotated(row: Webhook) -> Webhook:
             if secret in row.secrets:
                 return row
+            if not overlap_s:  # whoever asks for it has lost a secret, and means all that are older than the new one
+                return replace(row, secrets=(secret,), retiring=())
             left = [retiring for retiring in row.retiring if retiring.until_s > now_s]
-            if overlap_s:
-                left += [RetiringSecret(secret=old, until_s=now_s + overlap_s) for old in row.secrets]
+            left += [RetiringSecret(secret=old, until_s=now_s + overlap_s) for old in row.secrets]
             if len(left) > MAX_RETIRING:
                 raise ApiError(
                     409, TOO_MANY.code, f"{MAX_RETIRING} replaced secrets still sign; wait until one ends, or ask for overlapS 0"

@@ -159,14 +159,15 @@ class RetryPump:
         await self._holding.keep(tenure, now_s)
         due = await self._retry_queue.due(tenure.shard, limit=WEBHOOKS_PER_LOOK)
         self._seen[tenure.shard] = now_s, due
-        wanted = self._wanted([row for row in due if row.due_in_s <= 0], now_s)
+        wanted = self._wanted(due, now_s)
         next_due_s = min((row.due_in_s for row in due if row.due_in_s > 0), default=LOOK_AT_LEAST_EVERY_S)
         self._look_by(tenure.shard, now_s + next_due_s)
         if wanted:
             claimed = await self._retry_queue.claim(tenure.shard, tenure.token, wanted)
             for item in claimed:
                 self._pipeline.resume(tenure, item)
-            self._look_by(tenure.shard, now_s)
+            # Of a webhook that is gone perhaps all is claimed already: that is looked for again when the claims end.
+            self._look_by(tenure.shard, now_s + (0.0 if claimed else BUSY_LOOK_S))
         elif any(row.due_in_s <= 0 for row in due):
             self._look_by(tenure.shard, now_s + self._busy_look_s(due))
 
@@ -179,7 +180,10 @@ class RetryPump:
         self._look_at_s[shard] = min(at_s, self._look_at_s.get(shard, at_s))
 
     def _wanted(self, due: list[DueWebhook], now_s: float) -> dict[WebhookId, Want]:
-        """How many of each due webhook can start now, the longest due first, within the buffer's room."""
+        """How many of each due webhook can start now, the longest due first, within the buffer's room.
+
+        Of a webhook that is disabled or gone, due or not: what waits for it has nothing to wait for.
+        """
         left = self._buffer.free_deliveries
         wanted: dict[WebhookId, Want] = {}
         for row in due:
@@ -189,7 +193,9 @@ class RetryPump:
             if webhook is None and not self.knows_all_webhooks():
                 continue
             if webhook is None or webhook.id in self._pipeline.disabled:
-                wanted[row.webhook_id] = Want(UNKNOWN_WEBHOOK_AT_ONCE, CLAIM_GRACE_S)
+                wanted[row.webhook_id] = Want(UNKNOWN_WEBHOOK_AT_ONCE, CLAIM_GRACE_S, whenever=True)
+                continue
+            if row.due_in_s > 0:
                 continue
             room = self._bulkheads.room_for(webhook, now_s, firsts_wait=self._buffer.waiting > 0)
             count = min(room, row.depth, left, self._rates.allowance(webhook.id, self._buffer.lane(webhook.id).routed_ever, now_s))

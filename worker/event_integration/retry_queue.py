@@ -25,6 +25,10 @@ class DeadReason(StrEnum):
     POISON = "poison"
 
 
+OF_THE_WEBHOOK = frozenset({DeadReason.WEBHOOK_DISABLED, DeadReason.WEBHOOK_DELETED})
+"""Nothing to do with the delivery itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parking:
     """One delivery to put aside. `record` is copied once per event; `attempts` are those already made and counted.
@@ -82,10 +86,14 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """How many deliveries of a webhook can start now, and how long each may stay invisible."""
+    """How many deliveries of a webhook can start now, and how long each may stay invisible.
+
+    `whenever`: those that are not due yet too, for nobody will ask their webhook any more; never what is claimed already.
+    """
 
     count: int
     visible_after_s: float
+    whenever: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import Position, Shard, TenantId, Token, WebhookId
 from worker.event_buffer.deliveries import TRUST_NOTHING, Chat, Delivery
 from worker.event_buffer.lanes import EventBuffer
-from worker.event_integration.retry_queue import DeadReason, Parked, Parking, RetryQueue, Settled, Settlement
+from worker.event_integration.retry_queue import OF_THE_WEBHOOK, DeadReason, Parked, Parking, RetryQueue, Settled, Settlement
 from worker.journal.group_commit import GroupCommit, GroupCommitClosed, GroupCommitFull, Limits
 
 BATCH = Limits(max_items=64, max_bytes=1 << 20, capacity_items=20_000, capacity_bytes=256 << 20)
@@ -141,11 +141,13 @@ class Settling:
 
     def dead(self, delivery: Delivery, reason: DeadReason, *, error: str, attempted: bool = True) -> None:
         """No further attempt; kept as a dead letter with its reason."""
+        if reason in OF_THE_WEBHOOK and delivery.attempts:
+            error = ""  # the reason says what ended it; what the store remembers of the last attempt says more than we could
         delivery.attempts += attempted
         self.dead_count += 1
         self._hooks.dead(delivery, reason)
         if delivery.claim is not None:
-            self._settle(delivery, dead=reason, error=error)
+            self._settle(delivery, dead=reason, error=error, counted=attempted)
         else:
             self.park(delivery, error=error, dead=reason)
 
