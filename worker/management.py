@@ -115,7 +115,7 @@ def management_endpoints(
         *webhook_endpoints(webhooks),
         *acting_endpoints(webhooks),
         *replay_endpoints(sources, targets),
-        *event_endpoints(store.past, store.attempts_log, engine.catalog),
+        *event_endpoints(store.past, store.attempts_log, engine.catalog, wall_s),
         *dead_letter_endpoints(store.dead_letters, targets),
         *tenant_endpoints(engine.catalog, engine.registrar),
         *drain_endpoints(store.drain_reports),

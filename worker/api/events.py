@@ -1,14 +1,16 @@
 """`GET /api/events/{eventKey}`: the timeline of one event, as far as it is still kept (contract 5).
 
 What the store knows comes first: where the event stands in the journal, what waits, what has died. Where nothing of a delivery waits, the
-journal's word that it is done, and the attempts still remembered, say how it ended.
+journal's word that it is done, and the attempts still remembered, say how it ended: done, and no attempt in a log that would have it, is
+an event that was never routed there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -18,7 +20,7 @@ from worker.domain.catalog import Catalog, Webhook
 from worker.domain.errors import CorruptRecord
 from worker.domain.ids import EventKey, WebhookId, delivery_id
 from worker.domain.record import Record, decode
-from worker.event_integration.attempts_log import AttemptEntry
+from worker.event_integration.attempts_log import KEEP_S, KEPT, AttemptEntry
 from worker.event_integration.past import DeliveryState, Past, Sighting, Stage
 from worker.event_integration.retry_queue import DeadReason
 from worker.event_integration.routing import wants
@@ -27,6 +29,8 @@ EVENT_KEY = r"^([0-9a-f]{64}|ulid:[0-9A-HJKMNP-TV-Z]{26}|unreadable:[0-9]{1,4}:[
 MISSING = Fault(status=404, code="EVENT_NOT_FOUND", when="nothing of this event is kept for this tenant (any more)")
 MAX_LOGS = 100
 """Webhooks whose attempts are looked through."""
+LOGGED_WITHIN_S = 3.0
+"""After an attempt; the journal may be done with an event before its attempt is in the log, and logs of several workers interleave."""
 NOT_KNOWN = DeliveryState(stage=Stage.UNKNOWN)
 _DELIVERED = "delivered"
 _COUNTED = frozenset({Stage.QUEUED, Stage.CLAIMED, Stage.DEAD})
@@ -39,6 +43,24 @@ class Attempts(Protocol):
     async def attempts_of(self, webhook_id: WebhookId) -> list[AttemptEntry]:
         """The newest first. Raises `StoreUnavailable`."""
         ...
+
+
+class _Log(NamedTuple):
+    """A webhook's, as far as one event is concerned."""
+
+    of_event: Sequence[AttemptEntry] = ()
+    entries: int = KEPT
+    oldest_s: float = math.inf
+
+    def would_show(self, received_s: float, now_s: float) -> bool:
+        """Whether an attempt of an event received then would be in it still. Not known, as by default: no."""
+        if now_s - received_s < LOGGED_WITHIN_S:
+            return False
+        is_whole = self.entries < KEPT and now_s - received_s < KEEP_S
+        return is_whole or self.oldest_s + LOGGED_WITHIN_S <= received_s
+
+
+_NO_LOG = _Log()
 
 
 class State(StrEnum):
@@ -92,20 +114,22 @@ class EventTimeline(ApiModel):
     deliveries: list[DeliveryOfEvent]
 
 
-def event_endpoints(past: Past, attempts: Attempts, catalog: Catalog) -> list[Endpoint]:
+def event_endpoints(past: Past, attempts: Attempts, catalog: Catalog, wall_s: Callable[[], float]) -> list[Endpoint]:
     return [
         Endpoint(
             method="GET", path="/api/events/{eventKey}", summary="The timeline of one event", tag="Events",
-            handle=_Handlers(past, attempts, catalog).show, data=EventTimeline, path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
+            handle=_Handlers(past, attempts, catalog, wall_s).show, data=EventTimeline,
+            path_patterns={"eventKey": EVENT_KEY}, faults=(MISSING,),
         )
     ]  # fmt: skip
 
 
 class _Handlers:
-    def __init__(self, past: Past, attempts: Attempts, catalog: Catalog) -> None:
+    def __init__(self, past: Past, attempts: Attempts, catalog: Catalog, wall_s: Callable[[], float]) -> None:
         self._past = past
         self._attempts = attempts
         self._catalog = catalog
+        self._wall_s = wall_s
 
     async def show(self, call: Call) -> Reply:
         event_key = EventKey(call.path["eventKey"])
@@ -117,25 +141,27 @@ class _Handlers:
         asked = [*mine, *sorted(sighting.users - mine.keys() if sighting else ())]
         logs = await self._logs(event_key, asked[:MAX_LOGS])
         record = _record(sighting)
-        if record is None and not logs:
+        logged = {webhook_id for webhook_id, log in logs.items() if log.of_event}
+        if record is None and not logged:
             # Whose an event is, only its record or its attempts say: remembered without these, it is nobody's to see.
             raise _missing()
         if record is None:
-            asked = [webhook_id for webhook_id in asked if webhook_id in logs]
+            asked = [webhook_id for webhook_id in asked if webhook_id in logged]
         states = await self._past.states(sighting.shard, event_key, sighting.position, asked) if sighting else {}
+        now_s = self._wall_s()
         deliveries = [
-            _delivery(event_key, webhook_id, _state(record, mine.get(webhook_id), known, logged), known, logged)
+            _delivery(event_key, webhook_id, _state(record, mine.get(webhook_id), known, log, now_s), known, log.of_event)
             for webhook_id in asked
-            for known, logged in [(states.get(webhook_id, NOT_KNOWN), logs.get(webhook_id, ()))]
+            for known, log in [(states.get(webhook_id, NOT_KNOWN), logs.get(webhook_id, _NO_LOG))]
         ]
         return Reply(data=_timeline(event_key, sighting, record, deliveries))
 
-    async def _logs(self, event_key: EventKey, webhooks: Sequence[WebhookId]) -> dict[WebhookId, Sequence[AttemptEntry]]:
-        """Attempts of this event, of the webhooks that have any."""
-        logs: dict[WebhookId, Sequence[AttemptEntry]] = {}
+    async def _logs(self, event_key: EventKey, webhooks: Sequence[WebhookId]) -> dict[WebhookId, _Log]:
+        logs: dict[WebhookId, _Log] = {}
         for webhook_id in webhooks:
-            if found := [one for one in await self._attempts.attempts_of(webhook_id) if one.event_key == event_key]:
-                logs[webhook_id] = found
+            entries = await self._attempts.attempts_of(webhook_id)
+            of_event = [one for one in entries if one.event_key == event_key]
+            logs[webhook_id] = _Log(of_event, len(entries), min((one.at_s for one in entries), default=math.inf))
         return logs
 
 
@@ -195,18 +221,19 @@ def _told(failed: AttemptEntry) -> str:
 _WAITS: Mapping[Stage, State] = {Stage.CLAIMED: State.UNDER_WAY, Stage.DEAD: State.DEAD}
 
 
-def _state(record: Record | None, webhook: Webhook | None, known: DeliveryState, logged: Sequence[AttemptEntry]) -> State:
-    """What waits is certain. What does not is delivered where its last attempt says so, or where the journal is done with it."""
+def _state(record: Record | None, webhook: Webhook | None, known: DeliveryState, log: _Log, now_s: float) -> State:
+    """What waits is certain. What does not is as its last attempt says; without one, the journal is done with it, and its log decides."""
     if known.stage in _WAITS:
         return _WAITS[known.stage]
     if known.stage is Stage.QUEUED:
         return State.RETRYING if known.attempts else State.WAITING
-    if logged and known.stage is not Stage.JOURNALED:
+    if log.of_event and known.stage is not Stage.JOURNALED:
         # Its last attempt failed and it waits nowhere: discarded, perhaps, or a later attempt was not logged.
-        return State.DELIVERED if logged[0].outcome == _DELIVERED else State.UNKNOWN
+        return State.DELIVERED if log.of_event[0].outcome == _DELIVERED else State.UNKNOWN
     if record is None or webhook is None:
         return State.UNKNOWN
-    if not _was_routed(record, webhook):
+    was_not_routed = known.stage is Stage.DONE and log.would_show(instant_ms(record.received_at) / 1000, now_s)
+    if was_not_routed or not _was_routed(record, webhook):
         return State.NOT_ROUTED
     return {Stage.JOURNALED: State.WAITING, Stage.DONE: State.DELIVERED}.get(known.stage, State.UNKNOWN)
 
@@ -220,4 +247,8 @@ def _was_routed(record: Record, webhook: Webhook) -> bool:
 
 
 def _missing() -> ApiError:
-    return ApiError(MISSING.status, MISSING.code, "nothing of this event is kept here; it may be older than what is kept (KEEP_S)")
+    message = (
+        "nothing of this event is kept here; send the event_key that a delivery's body holds,"
+        " and note that what was delivered is kept for journal.keep_s seconds"
+    )
+    return ApiError(MISSING.status, MISSING.code, message)
