@@ -45,7 +45,7 @@ class Declared(WorkerError):
     """Raised when a row would be changed that the file declares."""
 
     def __init__(self, kind: Kind, row_id: str) -> None:
-        super().__init__(f"{kind} {row_id} is declared in the file; change it there and restart the workers, or register another id")
+        super().__init__(f"{kind} {row_id} is declared in the file; change it there and restart the workers")
         self.kind = kind
         self.row_id = row_id
 
