@@ -50,7 +50,7 @@ async def test_a_tenant_is_registered_gets_a_key_and_calls_with_it(anyio_backend
         created = await admin(it, "POST", TENANTS, {"id": "fresh", "name": "Fresh & Co"})
         assert (created.status, created.body["data"]) == (
             201,
-            {"id": "fresh", "name": "Fresh & Co", "isDeclared": False, "keys": 0},
+            {"id": "fresh", "name": "Fresh & Co", "readOnly": False, "keys": 0},
         )
         key_id, key = await made_key(it, "fresh")
         assert re.fullmatch(r"wak_[A-Za-z0-9_-]{43}", key)
@@ -97,7 +97,7 @@ async def test_an_id_that_another_worker_gave_away_a_moment_ago_is_taken(anyio_b
 
 async def test_what_the_file_declares_is_read_only_here(anyio_backend: object) -> None:
     async with api(offer) as it:
-        assert (await admin(it, "GET", f"{TENANTS}/{ACME}")).body["data"]["isDeclared"] is True
+        assert (await admin(it, "GET", f"{TENANTS}/{ACME}")).body["data"]["readOnly"] is True
         [key] = (await admin(it, "GET", f"{TENANTS}/{ACME}/keys")).body["data"]["keys"]
         for method, path in (("POST", "keys"), ("DELETE", f"keys/{key['id']}")):
             answer = await admin(it, method, f"{TENANTS}/{ACME}/{path}")

@@ -139,7 +139,7 @@ class Instances:
         return shapes.Instances(instances=[show(entry) for entry in listed.entries])
 
     def _full(self, entry: Entry) -> shapes.InstanceFull:
-        return shapes.full(entry, self._webhooks(entry.instance), is_declared=self.catalog.is_declared(entry.instance))
+        return shapes.full(entry, self._webhooks(entry.instance), read_only=self.catalog.is_declared(entry.instance))
 
     def _webhooks(self, instance: Instance) -> int:
         return len(self.catalog.webhooks_of(instance.id))

@@ -111,7 +111,7 @@ class Creation:
         made = None if webhook is None else await self._webhook(instance, plan, webhook)
         entry = await self.listing.entry(instance)
         count = len(self.catalog.webhooks_of(instance.id))
-        shown = full(entry, count, is_declared=False).model_dump()
+        shown = full(entry, count, read_only=False).model_dump()
         log.info("instance_created", instance=instance.id, gateway=instance.gateway, broker=instance.broker)
         return InstanceMade(**shown, ingest_secret=plan.ingest_secret, ingest_verify_token=plan.verify_token, webhook=made)
 

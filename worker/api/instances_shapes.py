@@ -65,7 +65,7 @@ class InstanceFull(InstanceMetrics):
     broker: str | None = Field(description="null: it only pushes")
     gateway_instance: str = Field(description="the name the gateway uses")
     is_made: bool = Field(description="false: its broker has not confirmed it yet; repeat its creation with the same key")
-    is_declared: bool = Field(description="in the worker's file: read-only here")
+    read_only: bool = Field(description="declared in the worker's file: it does not change here")
     ingest_path: str = Field(description="where its gateway pushes")
     created_at: str | None = Field(description="RFC 3339")
 
@@ -148,7 +148,7 @@ def metrics(entry: Entry, webhooks: int) -> InstanceMetrics:
     return InstanceMetrics(**_metrics(entry, webhooks))
 
 
-def full(entry: Entry, webhooks: int, *, is_declared: bool) -> InstanceFull:
+def full(entry: Entry, webhooks: int, *, read_only: bool) -> InstanceFull:
     instance = entry.instance
     return InstanceFull(
         **_metrics(entry, webhooks),
@@ -156,7 +156,7 @@ def full(entry: Entry, webhooks: int, *, is_declared: bool) -> InstanceFull:
         broker=instance.broker,
         gateway_instance=instance.gateway_instance,
         is_made=instance.is_made,
-        is_declared=is_declared,
+        read_only=read_only,
         ingest_path=ingest_path(instance),
         created_at=instance.created_at,
     )

@@ -44,7 +44,7 @@ class NewTenant(ApiModel):
 class TenantShown(ApiModel):
     id: str
     name: str
-    is_declared: bool = Field(description="in the worker's file: read-only here")
+    read_only: bool = Field(description="declared in the worker's file: it does not change here")
     keys: int = Field(description="how many API keys it has")
 
 
@@ -156,7 +156,7 @@ class _Tenants:
                 return key, sha
 
     def _shown(self, tenant: Tenant) -> TenantShown:
-        return TenantShown(id=tenant.id, name=tenant.name, is_declared=self.catalog.is_declared(tenant), keys=len(tenant.api_keys_sha256))
+        return TenantShown(id=tenant.id, name=tenant.name, read_only=self.catalog.is_declared(tenant), keys=len(tenant.api_keys_sha256))
 
 
 def tenant_endpoints(catalog: Catalog, registrar: Registrar, *, new_key: Callable[[], str] | None = None) -> list[Endpoint]:
