@@ -199,6 +199,59 @@ async def test_something_else_under_its_address_is_no_broker(world: World, kind:
     assert "check that its url and its gateway belong together" in str(failure)
 
 
+STRANGE = ["<html><body>It works!</body></html>", "{}", '["ok"]', "null", '"ok"', '{"status": "ok"}', '{"success": true}x']
+"""What a proxy, or another program, says with a 200."""
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("said", STRANGE)
+async def test_a_success_in_somebody_elses_words_is_none(world: World, said: str, operation: str) -> None:
+    before = list(world.fake.instances)
+    world.fake.trouble("*", "garbage", body=said, times=None)
+    failure = await world.failure_of(operation)
+    asks_first = world.fake.gateway == "wuzapi" and operation == "delete"
+    assert (failure.cause, failure.status, failure.is_certain) == (BrokerCause.PROTOCOL, 200, asks_first)
+    assert list(world.fake.instances) == before
+
+
+STEPS = {
+    "waha": {"create": ["POST *"], "disconnect": ["POST *"], "delete": ["DELETE *"]},
+    "evolution": {"create": ["POST *"], "disconnect": ["DELETE *"], "delete": ["DELETE *"]},
+    "wuzapi": {
+        "create": ["POST /admin/users", "POST /session/connect"],
+        "disconnect": ["POST *"],
+        "delete": ["POST /session/logout", "DELETE *"],
+    },
+    "baileys": {"create": ["POST *"], "disconnect": ["POST *", "POST */session/wipe"], "delete": ["DELETE *"]},
+}
+"""The requests of each change that change something."""
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("said", STRANGE[:2])
+async def test_no_step_of_a_change_is_done_in_somebody_elses_words(world: World, said: str, operation: str) -> None:
+    for step in STEPS[world.fake.gateway][operation]:
+        world.fake.clear()
+        if "wipe" in step:
+            world.fake.lose(NAME)
+        strange = world.fake.trouble(step, "garbage", body=said, times=None)
+        failure = await world.failure_of(operation)
+        assert (failure.cause, failure.is_certain, strange.seen) == (BrokerCause.PROTOCOL, False, 1)
+        assert NAME in world.fake.instances
+        world.fake.instances.pop(NEW, None)
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+async def test_only_waha_that_deleted_says_nothing(world: World, operation: str) -> None:
+    for method in ("POST", "DELETE"):
+        world.fake.trouble(f"{method} *", "garbage", body="", times=None)
+    if (world.fake.gateway, operation) == ("waha", "delete"):
+        await world.broker.delete(NAME)
+    else:
+        failure = await world.failure_of(operation)
+        assert (failure.cause, failure.is_certain) == (BrokerCause.PROTOCOL, False)
+
+
 async def test_a_proxys_404_is_no_word_about_an_instance(world: World) -> None:
     world.fake.trouble("*", "status", status=404, body="<html><body>nginx</body></html>", times=None)
     for operation in ("delete", "status", "disconnect"):

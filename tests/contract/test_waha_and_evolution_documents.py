@@ -98,6 +98,15 @@ async def test_waha_gives_the_code_as_text() -> None:
         assert await broker.qr("default") == QrCode("value-that-you-need-to-use-to-generate-qr-code", None)
 
 
+@pytest.mark.parametrize("status", [200, 204])
+async def test_waha_deletes_without_a_word_and_shows_the_session_that_it_logged_out(status: int) -> None:
+    answers = {"DELETE /api/sessions/default": (status, ""), "POST /api/sessions/default/logout": (201, WAHA_SESSION)}
+    async with saying("waha", answers) as (broker, canned):
+        await broker.disconnect("default")
+        await broker.delete("default")
+    assert len(canned.asked) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "said", "found"),
     [
@@ -256,6 +265,25 @@ async def test_evolution_logs_out_what_is_not_connected() -> None:
     said = """{"status":400,"error":"Bad Request","response":{"message":["The \\"acme-1\\" instance is not connected"]}}"""
     async with saying("evolution", {"DELETE /instance/logout/acme-1": (400, said)}) as (broker, _):
         await broker.disconnect("acme-1")
+
+
+async def test_evolution_says_that_it_is_done() -> None:
+    """Its `instance.controller.ts`."""
+    said = """{"status":"SUCCESS","error":false,"response":{"message":"Instance logged out"}}"""
+    answers = {f"DELETE /instance/{verb}/acme-1": (200, said) for verb in ("logout", "delete")}
+    async with saying("evolution", answers) as (broker, canned):
+        await broker.disconnect("acme-1")
+        await broker.delete("acme-1")
+    assert len(canned.asked) == 2
+
+
+@pytest.mark.parametrize("verb", ["logout", "delete"])
+async def test_evolution_hides_a_failure_of_a_change_in_a_success(verb: str) -> None:
+    said = """{"status":"SUCCESS","error":true,"response":{"message":"something of its own"}}"""
+    async with saying("evolution", {f"DELETE /instance/{verb}/acme-1": (200, said)}) as (broker, _):
+        with pytest.raises(BrokerFailure) as caught:
+            await {"logout": broker.disconnect, "delete": broker.delete}[verb]("acme-1")
+    assert not caught.value.is_certain
 
 
 async def test_evolution_does_not_know_an_instance() -> None:

@@ -146,16 +146,41 @@ async def test_wuzapi_is_logged_out_or_was(code: int, said: str) -> None:
         await broker.disconnect("acme-1")
 
 
-async def test_wuzapi_is_deleted_by_its_number_after_it_was_logged_out() -> None:
+@pytest.mark.parametrize(
+    "said",
+    ['{"Details": "User deleted successfully"}', '{"code":200,"data":{"id":"1"},"details":"User deleted successfully","success":true}'],
+)
+async def test_wuzapi_is_deleted_by_its_number_after_it_was_logged_out(said: str) -> None:
     answers = {
         "GET /admin/users": (200, listed(name="acme-1")),
         "POST /session/logout": (200, DONE),
-        "DELETE /admin/users/1": (200, '{"Details": "User deleted successfully"}'),
+        "DELETE /admin/users/1": (200, said),
     }
     async with saying("wuzapi", answers) as (broker, canned):
         await broker.delete("acme-1")
     assert [f"{asked.method} {asked.path}" for asked in canned.asked] == list(answers)
     assert canned.asked[1].headers["token"] == "SAMPLE-TOKEN-NOT-A-SECRET"
+
+
+@pytest.mark.parametrize(
+    "said", ['{"code":500,"error":"x","success":false}', '{"code":500,"success":true}', '{"success":false,"Details":"x","id":1}']
+)
+async def test_wuzapi_contradicts_the_status_of_its_answer(said: str) -> None:
+    answers = {"GET /admin/users": (200, listed(name="acme-1")), "POST /session/logout": (200, DONE), "DELETE /admin/users/1": (200, said)}
+    async with saying("wuzapi", {**answers, "POST /admin/users": (200, said)}) as (broker, _):
+        for change in (broker.delete("acme-1"), broker.create("acme-2", None)):
+            with pytest.raises(BrokerFailure) as caught:
+                await change
+            assert (caught.value.cause, caught.value.is_certain) == (BrokerCause.PROTOCOL, False)
+
+
+@pytest.mark.parametrize("said", ["{}", '{"code":200,"success":true}', '{"data":null}', "null"])
+async def test_wuzapi_without_a_list_has_not_said_that_a_user_is_gone(said: str) -> None:
+    async with saying("wuzapi", {"GET /admin/users": (200, said)}) as (broker, _):
+        for question in (broker.delete("acme-1"), broker.status("acme-1"), broker.instances()):
+            with pytest.raises(BrokerFailure) as caught:
+                await question
+            assert caught.value.cause is BrokerCause.PROTOCOL
 
 
 @pytest.mark.parametrize(
@@ -281,6 +306,17 @@ async def test_baileys_shows_no_code_of_one_that_is_connected_though_it_keeps_th
     async with saying("baileys", {"GET /instances/inst-1": (200, SNAPSHOT)}) as (broker, canned):
         assert await broker.qr("inst-1") is None
     assert len(canned.asked) == 1
+
+
+async def test_baileys_says_that_it_is_done() -> None:
+    answers = {
+        "POST /instances/inst-1/logout": (200, '{"ok":true,"message":"Sessão desconectada. Um novo QR aparecerá em breve."}'),
+        "DELETE /instances/inst-1": (200, '{"ok":true,"message":"Instância removida permanentemente."}'),
+    }
+    async with saying("baileys", answers) as (broker, canned):
+        await broker.disconnect("inst-1")
+        await broker.delete("inst-1")
+    assert len(canned.asked) == 2
 
 
 async def test_baileys_logs_out_and_wipes_what_is_offline() -> None:

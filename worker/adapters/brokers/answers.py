@@ -88,6 +88,12 @@ class Answer:
         if not self.is_success:
             raise self.refusal()
 
+    def expect_empty(self) -> None:
+        """For a success that has nothing to say. Raises `BrokerFailure` where there is a body: somebody else wrote it."""
+        self.expect_success()
+        if self.body.strip():
+            raise self.garbage("should be empty")
+
     def garbage(self, what: str) -> BrokerFailure:
         """A success that cannot be read: what was asked for has probably been done."""
         return self._failure(

@@ -86,12 +86,12 @@ class BaileysBroker(RestBroker):
         if _says_offline(answer):
             answer = await call.post(f"{_path(name)}/session/wipe")
             self._expect_known(answer, name)
-        answer.expect_success()
+        _expect_done(answer)
 
     async def delete(self, name: str, *, timeout_s: float | None = None) -> None:
         answer = await self._client.call(timeout_s, changes=True).delete(_path(name))
         if not _says_unknown(answer):
-            answer.expect_success()
+            _expect_done(answer)
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
         """It can be asked about telephone numbers only."""
@@ -116,6 +116,11 @@ def _path(name: str) -> str:
 def _says_unknown(answer: Answer) -> bool:
     """`qr.png` says it as plain text."""
     return answer.status == _NOT_FOUND and (answer.broker_code() == "instance_not_found" or answer.body == b"instance_not_found")
+
+
+def _expect_done(answer: Answer) -> None:
+    if answer.mapping().get("ok") is not True:
+        raise answer.garbage("does not say that it is done")
 
 
 def _says_offline(answer: Answer) -> bool:

@@ -88,12 +88,12 @@ class EvolutionBroker(RestBroker):
         answer = await self._client.call(timeout_s, changes=True).delete(f"/instance/logout/{segment(name)}")
         self._expect_known(answer, name)
         if not (answer.status == _BAD_REQUEST and "not connected" in answer.words()):
-            answer.expect_success()
+            _expect_done(answer)
 
     async def delete(self, name: str, *, timeout_s: float | None = None) -> None:
         answer = await self._client.call(timeout_s, changes=True).delete(f"/instance/delete/{segment(name)}")
         if not _says_unknown(answer):
-            answer.expect_success()
+            _expect_done(answer)
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
         call = self._client.call(timeout_s)
@@ -119,6 +119,12 @@ class EvolutionBroker(RestBroker):
 def _says_unknown(answer: Answer) -> bool:
     """Its own 404 about an instance; one of a proxy, or of a path it does not know (`Cannot GET …`), is something else."""
     return answer.status == _NOT_FOUND and "instance" in answer.words() and "cannot " not in answer.words()
+
+
+def _expect_done(answer: Answer) -> None:
+    said = answer.mapping()
+    if said.get("status") != "SUCCESS" or said.get("error", False) is not False:
+        raise answer.garbage("does not say that it is done")
 
 
 def _says_taken(answer: Answer) -> bool:

@@ -67,7 +67,7 @@ class WuzapiBroker(RestBroker):
         if answer.status == _CONFLICT:
             call.has_changed = True  # a user with this token is our own, perhaps of a call that ended here
         else:
-            answer.mapping()
+            _expect_done(answer, before="id")
         await self._start(call, self._token(name))
         if answer.status == _CONFLICT:
             raise AlreadyExists(f"{self._client.broker} has the user {name} already")
@@ -95,7 +95,7 @@ class WuzapiBroker(RestBroker):
         """One whose connection is down for now cannot be logged out, and will come back: that is a failure, to be tried again."""
         answer, _token = await self._as_user(self._client.call(timeout_s, changes=True), name, "/session/logout", {})
         if not _says(answer, *_NOTHING_TO_LOG_OUT):
-            answer.expect_success()
+            _expect_done(answer)
 
     async def delete(self, name: str, *, timeout_s: float | None = None) -> None:
         """Logged out first: deleting alone leaves it running until the gateway's next start."""
@@ -105,10 +105,10 @@ class WuzapiBroker(RestBroker):
             return
         answer = await call.post("/session/logout", headers={"token": text_at(user, "token") or ""})
         if not _says(answer, *_NO_SESSION):
-            answer.expect_success()
+            _expect_done(answer)
         answer = await call.delete(f"/admin/users/{segment(id_at(user, 'id') or '')}")
         if not (answer.status == _NOT_FOUND and "user not found" in answer.words()):
-            answer.expect_success()
+            _expect_done(answer, before="Details")
         self._foreign_tokens.pop(name, None)
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
@@ -123,9 +123,13 @@ class WuzapiBroker(RestBroker):
         return text_at(mapping_at(said, "data"), "URL") or text_at(said, "URL")
 
     async def _users(self, call: Call) -> list[Mapping[str, Any]]:
-        said = (await call.get("/admin/users")).value()
+        """In its envelope, or as API.md shows them; whoever says neither has not said that somebody is no user."""
+        answer = await call.get("/admin/users")
+        said = answer.value()
         listed = said.get("data") if isinstance(said, dict) else said
-        return [user for user in listed if isinstance(user, dict)] if isinstance(listed, list) else []
+        if not isinstance(listed, list) or not all(isinstance(user, dict) for user in listed):
+            raise answer.garbage("has no list of users")
+        return listed
 
     async def _user(self, call: Call, name: str) -> Mapping[str, Any]:
         found = _named(await self._users(call), name, self._token(name))
@@ -148,7 +152,7 @@ class WuzapiBroker(RestBroker):
     async def _start(self, call: Call, token: str) -> None:
         answer = await call.post("/session/connect", _STARTING, {"token": token})
         if not _says(answer, "already connected"):
-            answer.expect_success()
+            _expect_done(answer)
 
     def _token(self, name: str) -> str:
         return hmac.digest(self._client.key.encode(), f"whatsapp-worker user {name}".encode(), "sha256").hex()
@@ -157,6 +161,16 @@ class WuzapiBroker(RestBroker):
 async def _ask(call: Call, path: str, body: Mapping[str, Any] | None, token: str) -> Answer:
     headers = {"token": token}
     return await (call.get(path, headers=headers) if body is None else call.post(path, body, headers))
+
+
+def _expect_done(answer: Answer, *, before: str | None = None) -> None:
+    """`{code, data, success}`; of the admin's paths, `before` they had this envelope, the one field that they answered."""
+    said = answer.mapping()
+    if before is not None and "success" not in said and said.get(before):
+        return
+    code = said.get("code", answer.status)
+    if said.get("success") is not True or not isinstance(code, int) or not 200 <= code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
+        raise answer.garbage("does not say that it is done")
 
 
 def _says(answer: Answer, *reasons: str) -> bool:
