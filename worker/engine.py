@@ -130,6 +130,8 @@ class Engine:
         clock = world.clocks.monotonic_s
         self._store, self._settings, self._clock = store, settings, clock
         self.catalog, self.transport = catalog, transport
+        self.wall = world.stamps.received_at
+        """RFC 3339 now, as events are stamped with it."""
         self.metrics = Metrics()
         all_shards = [Shard(n) for n in range(settings.shards)]
         # in
@@ -154,7 +156,7 @@ class Engine:
         rates = ReleaseRates(clock())
         wall_offset_s = world.clocks.wall_s() - clock()
         self.attempts = AttemptsRecorder(store.attempts_log, wall_offset_s)
-        self.standing = Standing(store.webhook_states, disable_after_s=settings.disable_after_s)
+        self.standing = Standing(store.webhook_states, world.stamps.received_at, disable_after_s=settings.disable_after_s)
         self.pipeline = Pipeline(
             Parts(
                 catalog=catalog,

@@ -133,7 +133,7 @@ def _webhook_services(engine: Engine, store: Store, settings: ManagementSettings
         circuit=lambda webhook_id: engine.bulkheads.circuit(webhook_id)[0],
         objection=UrlGuard(settings.destinations).objection,
         wall_s=wall_s,
-        created_at=lambda: rfc3339(utc_now()),
+        created_at=engine.wall,
         new_id=lambda: WebhookId(f"wh-{_random_text(WEBHOOK_ID_CHARACTERS)}"),
         new_secret=lambda: SECRET_PREFIX + b64encode(secrets.token_bytes(SECRET_BYTES)).decode(),
         defaults=Defaults(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),

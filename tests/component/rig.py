@@ -359,8 +359,12 @@ def wall_s() -> float:
 
 
 def received_at() -> str:
-    """Also asked from threads, which have no loop: for people only, so one instant will do."""
-    return rfc3339(datetime.fromtimestamp(WALL_AT_ZERO_S, UTC))
+    """Also asked from threads, which have no loop: these get the first instant."""
+    try:
+        at_s = wall_s()
+    except RuntimeError:
+        at_s = WALL_AT_ZERO_S
+    return rfc3339(datetime.fromtimestamp(at_s, UTC))
 
 
 SETTINGS = EngineSettings(shards=4)

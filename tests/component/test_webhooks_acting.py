@@ -8,6 +8,7 @@ import pytest
 from tests.component.rig import pass_time, rig, until
 from tests.component.webhook_calls import CRM, URL, api, created, received, signed_by
 from worker.adapters.memory_transport import Answers, Fails, Hangs
+from worker.domain.catalog import OWED_FOR_S
 from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import WebhookId
 from worker.event_integration.retry_queue import DeadReason
@@ -169,6 +170,7 @@ async def test_a_deleted_webhook_gets_nothing_more_and_what_waited_becomes_dead_
         await pass_time(1)
         assert (await calls.ask("DELETE", path))[0] == 204
         assert await calls.ask("DELETE", path) == (404, "WEBHOOK_NOT_FOUND")
+        await pass_time(OWED_FOR_S + 1)
         await it.push(a, 5)
         await it.nothing_waits(within_s=60)
         assert received(it) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from worker.domain.instants import rfc3339
 from worker.lifecycle import monotonic_s
 
 __all__ = ["monotonic_s", "rfc3339", "utc_now"]
@@ -17,11 +18,6 @@ __all__ = ["monotonic_s", "rfc3339", "utc_now"]
 def utc_now() -> datetime:
     """The wall clock. It may jump; it decides nothing."""
     return datetime.now(UTC)
-
-
-def rfc3339(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds, as in the envelope: `2026-11-22T07:45:38.300Z`. Pure."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def wall_s() -> float:

@@ -185,7 +185,7 @@ class _Webhooks:
     async def delete(self, call: Call) -> Reply:
         webhook = await self.finding.named(call)
         try:
-            was_there = await self.services.registrar.remove(webhook)
+            was_there = await self.services.registrar.depart(webhook, self.services.created_at())
         except Declared as exc:
             raise ApiError(409, DECLARED.code, str(exc)) from exc
         if not was_there:
@@ -200,7 +200,11 @@ class _Webhooks:
 
     async def _enable(self, webhook: Webhook, *, enabled: bool) -> None:
         if enabled:
+            await self.finding.look()
+            was_disabled = webhook.id in self.services.standing.disabled
             await self.services.states.enable(webhook.id)
+            if was_disabled:  # an owner who has not heard of it would route nothing to it, and what is accepted now would be nobody's
+                await self.services.standing.until_known_everywhere()
         else:
             await self.services.states.disable(webhook.id, DisabledReason.BY_HAND)
         await self.finding.look()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import anyio
 
@@ -16,7 +17,8 @@ from worker.directory.port import Change, Directory, Kind, Revision, RowConflict
 from worker.directory.replica import Replica
 from worker.domain.catalog import Instance, Row, Tenant, Webhook
 from worker.domain.errors import StoreUnavailable, WorkerError
-from worker.domain.ids import InstanceId
+from worker.domain.ids import InstanceId, TenantId
+from worker.domain.instants import later
 
 RECENT_S = 1.0
 """What was looked up so lately is answered from memory: by then the follower has heard of it."""
@@ -25,6 +27,10 @@ MAX_LOOKUPS = 8
 """Under way at a time; others wait in line."""
 MAX_IN_LINE = 128
 """Beyond that it is a storm of strangers, and they are answered from memory."""
+MAX_DEPARTED = 200
+"""Of one tenant: deleted webhooks that are still known."""
+OWED_AT_MOST_S = 7 * 86_400.0
+"""Longer than anything may wait in the journal."""
 MAX_EDITS = 5
 """Times that somebody else may be faster with the same row."""
 
@@ -99,11 +105,31 @@ class Registrar:
     async def remove(self, row: Row) -> bool:
         """Whether there was one. Gone from this worker's catalog at once."""
         self._check_undeclared(row)
+        return await self._remove(row)
+
+    async def _remove(self, row: Row) -> bool:
         kind = kind_of(row)
         revision = await self._directory.remove(kind, row.id, None if isinstance(row, Tenant) else row.tenant_id)
         if revision:
             self._replica.take(Change(kind, row.id, None, revision))
         return revision > 0
+
+    async def depart(self, webhook: Webhook, at: str) -> bool:
+        """Deletes a webhook: whether there was one. `at`: RFC 3339, now; what was accepted before is owed to it.
+
+        What makes it a webhook goes at once, secrets and all. The rest stays until nothing of that can be on its way any more.
+        """
+        bare: dict[str, Any] = {"url": "", "secrets": (), "retiring": (), "headers": {}, "description": ""}
+        departed = await self.change(webhook, lambda row: replace(row, deleted_at=at, **bare))
+        for old in self._bygone(webhook.tenant_id, at):
+            await self._remove(old)
+        return departed is not None
+
+    def _bygone(self, tenant_id: TenantId, now: str) -> list[Webhook]:
+        """Deleted webhooks that nothing is owed to any more, and of one tenant those beyond so many."""
+        departed = sorted(self._catalog.departed.values(), key=lambda w: w.deleted_at or "", reverse=True)
+        mine = [w for w in departed if w.tenant_id == tenant_id]
+        return [w for w in departed if later(w.deleted_at or "", OWED_AT_MOST_S) < now] + mine[MAX_DEPARTED:]
 
     def _check_undeclared(self, row: Row) -> None:
         if self._catalog.is_declared(row):
@@ -127,6 +153,8 @@ class Registrar:
         stored = await self._directory.find(kind, row_id)
         if stored is not None:
             self._replica.take_row(stored)
+            if isinstance(stored.row, Webhook) and stored.row.deleted_at is not None:
+                return None
         return stored
 
     async def find_instance(self, instance_id: str) -> Instance | None:

@@ -6,7 +6,7 @@ change has a revision, larger than all before it: what is older than what is kno
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import ChainMap, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -91,7 +91,7 @@ class Replica:
         catalog = self.catalog
         if kind is Kind.TENANT:
             return cast("Mapping[str, Row]", catalog.tenants)  # ids are strings; of a mapping the checker wants the very type
-        return cast("Mapping[str, Row]", catalog.instances if kind is Kind.INSTANCE else catalog.webhooks)
+        return cast("Mapping[str, Row]", catalog.instances if kind is Kind.INSTANCE else ChainMap(catalog.webhooks, catalog.departed))
 
 
 def _by_kind(rows: Iterable[Stored]) -> dict[Kind, dict[str, Stored]]:

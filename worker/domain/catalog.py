@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from worker.domain.ids import InstanceId, TenantId, WebhookId
+from worker.domain.instants import later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,13 @@ class Webhook:
     description: str = ""
     created_at: str | None = None
     """RFC 3339, for people."""
+    deleted_at: str | None = None
+    """RFC 3339. What was accepted before is still owed to it, and becomes dead letters; nothing else is left of it."""
 
+
+OWED_FOR_S = 5.0
+"""After a webhook was deleted or disabled, what was accepted counts as before it: clocks of two machines differ, and a dead letter too many
+costs less than an event too few."""
 
 Row: TypeAlias = Tenant | Instance | Webhook
 
@@ -85,6 +92,10 @@ class Catalog:
         self.tenants: dict[TenantId, Tenant] = {}
         self.instances: dict[InstanceId, Instance] = {}
         self.webhooks: dict[WebhookId, Webhook] = {}
+        self.departed: dict[WebhookId, Webhook] = {}
+        """Deleted at run time: those to whom something accepted before may still be owed."""
+        self._departed_of_tenant: dict[TenantId, dict[WebhookId, tuple[str, Webhook]]] = {}
+        """With the instant until which what was accepted is owed."""
         self.on_change: list[Callable[[Row], None]] = []
         """Called after each change with the row as it is now, or was before it was dropped."""
         self._declared: set[tuple[type[Row], str]] = set()
@@ -118,6 +129,13 @@ class Catalog:
         """The tenant's webhooks that let this instance through, also where nobody knows it (yet, or any more): each is looked at."""
         mine = self._webhooks_of_tenant.get(tenant_id, {}).values()
         return tuple(w for w in mine if not w.instance_ids or instance_id in w.instance_ids)
+
+    def departed_for(self, tenant_id: TenantId, instance_id: InstanceId, accepted_at: str) -> list[Webhook]:
+        """The tenant's deleted webhooks that let this instance through and were there when the event was accepted."""
+        mine = self._departed_of_tenant.get(tenant_id)
+        if not mine:
+            return []
+        return [w for until, w in mine.values() if accepted_at <= until and (not w.instance_ids or instance_id in w.instance_ids)]
 
     def tenant_of_key(self, key_sha256: str) -> Tenant | None:
         """Whose API key has this hash. What is looked up is a hash, so the time it takes tells nothing about a key."""
@@ -164,6 +182,10 @@ class Catalog:
             self.instances[row.id] = row
             self._by_gateway_name[row.tenant_id, row.gateway, row.gateway_instance] = row
             insort(self._instance_ids.setdefault(row.tenant_id, []), row.id)
+        elif row.deleted_at is not None:
+            self.departed[row.id] = row
+            until = later(row.deleted_at, OWED_FOR_S)
+            self._departed_of_tenant.setdefault(row.tenant_id, {})[row.id] = until, row
         else:
             self.webhooks[row.id] = row
             self._webhooks_of_tenant.setdefault(row.tenant_id, {})[row.id] = row
@@ -174,11 +196,16 @@ class Catalog:
             return self._forget_tenant(self.tenants.pop(row.id, None))
         if isinstance(row, Instance):
             return self._forget_instance(self.instances.pop(row.id, None))
-        known = self.webhooks.pop(row.id, None)
+        return self._forget_webhook(row.id)
+
+    def _forget_webhook(self, webhook_id: WebhookId) -> bool:
+        if (gone := self.departed.pop(webhook_id, None)) is not None:
+            del self._departed_of_tenant[gone.tenant_id][webhook_id]
+        known = self.webhooks.pop(webhook_id, None)
         if known is not None:
             self._webhooks_of_tenant[known.tenant_id].pop(known.id, None)
             self._by_instance.clear()
-        return known is not None
+        return known is not None or gone is not None
 
     def _forget_tenant(self, known: Tenant | None) -> bool:
         for key in known.api_keys_sha256 if known is not None else ():

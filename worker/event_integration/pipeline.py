@@ -129,7 +129,7 @@ class Pipeline:
             why = str(exc) if isinstance(exc, CorruptRecord) else f"not routed: {place_of(exc)}"
             self.bury(tenure, Unopened(position, TenantId("-"), data), DeadReason.INTERNAL_ERROR, why)
             return
-        wanted = [w for w in webhooks if w.id not in self.disabled] if self.disabled else webhooks
+        wanted = self.router.owed(record, webhooks, self.standing.owed_until) if self.disabled or self._catalog.departed else webhooks
         if self._ordered and record.chat_aliases:
             self._chats.learn(tenure.shard, record)
         left = tenure.completion.begin(position, record.tenant_id, len(data), [w.id for w in wanted])

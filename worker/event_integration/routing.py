@@ -6,10 +6,12 @@ say the same, and both want a message without a subtype too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from worker.domain.catalog import Catalog, Webhook
-from worker.domain.ids import InstanceId, TenantId
+from worker.domain.ids import InstanceId, TenantId, WebhookId
+from worker.domain.record import Record
 
 MAX_REMEMBERED = 65_536
 
@@ -55,6 +57,16 @@ class Router:
             answer = tuple(w for w in candidates if w.enabled and wants(w, event.type, event.subtype))
             self._remembered[question] = answer
         return answer
+
+    def owed(self, record: Record, webhooks: Iterable[Webhook], owed_until: Mapping[WebhookId, str]) -> list[Webhook]:
+        """Of `webhooks` those that take new events; and whoever was there when this one was accepted, disabled or deleted since.
+
+        `owed_until`: of the disabled ones. What is owed to them becomes dead letters: it was accepted for somebody.
+        """
+        at = record.received_at
+        takers = [w for w in webhooks if w.id not in owed_until or at <= owed_until[w.id]]
+        departed = self._catalog.departed_for(record.tenant_id, record.instance_id, at)
+        return takers + [w for w in departed if wants(w, record.type, record.subtype)]
 
 
 def wants(webhook: Webhook, event_type: str, subtype: str | None) -> bool:

@@ -26,8 +26,10 @@ from dataclasses import replace
 import anyio
 import structlog
 
+from worker.domain.catalog import OWED_FOR_S
 from worker.domain.errors import StoreFull, StoreUnavailable
 from worker.domain.ids import WebhookId
+from worker.domain.instants import later
 from worker.event_integration.ailing import Ailing
 from worker.event_integration.outcome import Dead, Delivered, Outcome
 from worker.event_integration.transport import Answer, Cause, Failure, Stage
@@ -36,6 +38,8 @@ from worker.event_integration.webhook_states import DisabledReason, Pause, Webho
 log = structlog.get_logger("worker.webhooks")
 
 EVERY_S = 1.0
+SPARE_S = 0.25
+"""For a turn itself."""
 AWAY = (StoreUnavailable, StoreFull)
 _NOTHING_KNOWN = WebhookState()
 
@@ -43,12 +47,15 @@ _NOTHING_KNOWN = WebhookState()
 class Standing:
     """`attempted` for each outcome; `run` in a task group."""
 
-    def __init__(self, states: WebhookStates, *, disable_after_s: float) -> None:
-        """`disable_after_s` 0: no webhook is ever disabled for not answering."""
+    def __init__(self, states: WebhookStates, wall: Callable[[], str], *, disable_after_s: float) -> None:
+        """`wall`: RFC 3339 now. `disable_after_s` 0: no webhook is ever disabled for not answering."""
         self._states = states
+        self._wall = wall
         self._disable_after_s = disable_after_s
         self.disabled: dict[WebhookId, DisabledReason] = {}
         """Routed to no more; what waits for them becomes dead letters. Changed in place, by this object only."""
+        self.owed_until: dict[WebhookId, str] = {}
+        """Of each that is disabled: until when (RFC 3339) what was accepted is owed to it, and becomes dead letters."""
         self.paused: set[WebhookId] = set()
         """What is routed to them is held back in the store. Changed in place, by this object only."""
         self.is_known = False
@@ -143,6 +150,10 @@ class Standing:
             if self._adopt(self.disabled | written):
                 self.changed()
 
+    async def until_known_everywhere(self) -> None:
+        """Until every worker that reaches the store has read it since now: what is accepted after that meets no worker of yesterday."""
+        await anyio.sleep(EVERY_S + SPARE_S)
+
     async def _read_table(self) -> Mapping[WebhookId, WebhookState]:
         asked_at_s = anyio.current_time()
         states = await self._states.all_states()
@@ -195,13 +206,15 @@ class Standing:
             if webhook_id in disabled:
                 self._take_in(webhook_id, disabled[webhook_id])
             else:
-                del self.disabled[webhook_id]
+                del self.disabled[webhook_id], self.owed_until[webhook_id]
                 log.warning("webhook_enabled", webhook=webhook_id, cause="asked for")
         return bool(news)
 
     def _take_in(self, webhook_id: WebhookId, reason: DisabledReason) -> None:
         if webhook_id not in self.disabled:
             self.disabled[webhook_id] = reason
+            read = self._read.get(webhook_id, _NOTHING_KNOWN)
+            self.owed_until[webhook_id] = later(self._wall(), OWED_FOR_S - (read.for_s if read.disabled is not None else 0.0))
             tell = log.info if reason is DisabledReason.BY_HAND else log.error
             tell(
                 "webhook_disabled",
