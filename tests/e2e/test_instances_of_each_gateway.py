@@ -76,3 +76,22 @@ async def test_what_the_new_instance_pushes_passes_its_own_door(world: World) ->
     assert made.push_url == f"{PUBLIC_URL}/ingest/{world.fake.gateway}/sales"
     pushed = world.fake.next_push(made.name)
     assert GATEWAYS[world.fake.gateway].verify(port.Push(headers=pushed.headers, body=pushed.body), secrets)
+
+
+@pytest.mark.parametrize("body", ["<html><body>It works!</body></html>", "{}"])
+async def test_what_a_proxy_says_in_its_brokers_place_makes_and_removes_nothing(world: World, body: str) -> None:
+    assert (await create(world, "first")).status == 201
+    (name,) = world.fake.instances
+    world.fake.pair(name, PHONE)
+    world.fake.trouble("*", "garbage", body=body, times=None)
+    removed = await world.api.ask("DELETE", f"{PATH}/sales")
+    assert (removed.status, removed.details["cause"]) == (502, "protocol")
+    left = await world.api.ask("POST", f"{PATH}/sales/disconnect")
+    assert left.status in {202, 502}
+    made = await world.api.ask("POST", PATH, data={"name": "Other", "id": "other", "gateway": world.fake.gateway})
+    assert (made.status, made.details["cause"]) == (502, "protocol")
+    assert (await world.api.ask("GET", f"{PATH}/sales")).status == 200
+    assert len(world.fake.instances) == 1
+    world.fake.clear()
+    assert (await world.api.ask("DELETE", f"{PATH}/sales")).status == 204
+    assert not world.fake.instances
