@@ -23,6 +23,8 @@ def test_it_says_where_it_is_serves_and_ends_when_told(told: signal.Signals) -> 
         url = greeting.split()[5].rstrip(".")
         with urllib.request.urlopen(f"{url}/health", timeout=20) as answer:  # noqa: S310 - our own
             assert b'"status":"ok"' in answer.read()
+        told_file = "".join(iter(process.stdout.readline, f'url = "{url}"\n'))
+        assert '[http]\npublic_url = "http://127.0.0.1:8080"  #' in told_file
         process.send_signal(told)
         assert process.wait(20) == 0
 

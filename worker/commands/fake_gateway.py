@@ -9,6 +9,9 @@ import anyio
 from worker.domain.errors import ConfigurationError
 from worker.fake_gateway.server import Plan, fake_gateway
 
+WORKER_URL = "http://127.0.0.1:8080"
+"""Of a worker on this machine that was told no other port."""
+
 
 async def serve(plan: Plan) -> None:
     """Until SIGINT or SIGTERM. Raises `ConfigurationError` where the port cannot be had."""
@@ -25,6 +28,9 @@ async def serve(plan: Plan) -> None:
 def _greeting(plan: Plan, url: str) -> list[str]:
     return [
         f"A fake {plan.gateway} listens at {url}. In the worker's file:",
+        "",
+        "[http]",
+        f'public_url = "{WORKER_URL}"  # where this worker listens: a created instance pushes there',
         "",
         "[[brokers]]",
         'id = "fake"',
