@@ -221,3 +221,10 @@ async def test_many_rows_are_read_in_portions_and_none_is_missing(store: Store) 
         after = changes.upto
     assert followed == {hook.id for hook in hooks}
     assert after == everything.upto
+
+
+async def test_an_id_is_kept_for_its_tenant(store: Store) -> None:
+    assert await store.directory.reserved_for("sales") is None
+    await store.directory.reserve("sales", ACME)
+    assert await store.directory.reserved_for("sales") == ACME
+    assert await store.directory.reserved_for("support") is None

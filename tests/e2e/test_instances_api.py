@@ -177,6 +177,16 @@ async def test_a_taken_id_is_refused_with_a_free_one_and_the_refusal_is_final(wo
     assert (await create(world, id="sales", key="another")).status == 201
 
 
+async def test_the_id_of_a_deleted_instance_stays_its_tenants(world: World) -> None:
+    """Its gateway may go on pushing to it."""
+    await create(world, id="sales")
+    await world.api.ask("DELETE", PATH + "/sales")
+    body = {"name": "Mine now", "gateway": "waha", "id": "sales"}
+    refused = await world.api.ask("POST", PATH, key=OTHER_KEY, data=body)
+    assert (refused.status, refused.code) == (409, "INSTANCE_ALREADY_EXISTS")
+    assert (await create(world, id="sales")).status == 201
+
+
 @pytest.mark.parametrize("name", ["acme-sales", "other-sales"])
 async def test_an_id_of_the_file_is_taken_whoever_asks(world: World, name: str) -> None:
     refused = await create(world, id=name)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from worker.adapters.memory_faults import StoreFaults
-from worker.directory.port import MAX_ROWS, Change, Changes, Everything, Kind, Revision, RowConflict, Stored, kind_of
+from worker.directory.port import MAX_ROWS, RESERVED_FOR_S, Change, Changes, Everything, Kind, Revision, RowConflict, Stored, kind_of
 from worker.directory.rows import claims_of, decode_row, encode_row
 from worker.domain.catalog import Row, Tenant
 from worker.domain.ids import TenantId
@@ -30,6 +30,16 @@ class MemoryDirectory:
         self._claims: dict[tuple[Kind, str], str] = {}
         self._log: list[tuple[Revision, Name]] = []
         self._written = anyio.Event()
+        self._reserved: dict[str, tuple[float, TenantId]] = {}
+
+    async def reserve(self, row_id: str, tenant_id: TenantId) -> None:
+        await self._faults.reach("reserve")
+        self._reserved[row_id] = self._clock() + RESERVED_FOR_S, tenant_id
+
+    async def reserved_for(self, row_id: str) -> TenantId | None:
+        await self._faults.reach("reserved_for")
+        ends_at_s, tenant_id = self._reserved.get(row_id, (0.0, None))
+        return tenant_id if ends_at_s > self._clock() else None
 
     async def everything(self) -> Everything:
         await self._faults.reach("everything")

@@ -9,7 +9,7 @@ import structlog
 
 from worker.adapters import redis_keys
 from worker.adapters.redis_client import RedisClient, Script
-from worker.directory.port import MAX_ROWS, Change, Changes, Everything, Kind, Revision, RowConflict, Stored, kind_of
+from worker.directory.port import MAX_ROWS, RESERVED_FOR_S, Change, Changes, Everything, Kind, Revision, RowConflict, Stored, kind_of
 from worker.directory.rows import DamagedRow, claims_of, decode_row, encode_row
 from worker.domain.catalog import Row, Tenant
 from worker.domain.ids import TenantId
@@ -104,6 +104,13 @@ class RedisDirectory:
         if isinstance(answer, bytes):
             raise RowConflict(CLAIM_OF[kind] if answer == b"claim" else answer.decode())
         return Revision(answer)
+
+    async def reserve(self, row_id: str, tenant_id: TenantId) -> None:
+        await self._data.call("SET", redis_keys.reserved(row_id), tenant_id, "EX", round(RESERVED_FOR_S))
+
+    async def reserved_for(self, row_id: str) -> TenantId | None:
+        tenant_id = await self._data.call("GET", redis_keys.reserved(row_id))
+        return None if tenant_id is None else TenantId(tenant_id.decode())
 
     async def remove(self, kind: Kind, row_id: str, tenant_id: TenantId | None) -> Revision:
         return Revision(await self._data.call(*REMOVE.call(_keys(kind), (row_id, kind, tenant_id or "", CHANGES_KEPT))))

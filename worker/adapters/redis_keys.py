@@ -21,6 +21,10 @@ def directory_rows(kind: str) -> str:
     return f"{{wa}}:directory:{kind}"
 
 
+def reserved(instance_id: str) -> str:
+    return f"{{wa}}:reserved:{instance_id}"
+
+
 def directory_claims(kind: str) -> str:
     return f"{{wa}}:directory:claims:{kind}"
 

@@ -19,6 +19,7 @@ from worker.domain.ids import TenantId
 Revision = NewType("Revision", int)
 """Of the directory: each change has its own, larger than all before it, below 2**53. A row's is that of its last change; 0: no row."""
 
+RESERVED_FOR_S = 30 * 86_400.0
 MAX_ROWS = 100_000
 """Of each kind, over all tenants."""
 MAX_ROW_BYTES = 256 << 10
@@ -101,6 +102,14 @@ class Directory(Protocol):
         An instance claims its name at its broker for itself over all tenants, and a tenant its keys. A repeat of a `put` that was done
         answers as that did. Raises `RowConflict`.
         """
+        ...
+
+    async def reserve(self, row_id: str, tenant_id: TenantId) -> None:
+        """Keeps an instance's id for its tenant, for `RESERVED_FOR_S`: its gateway may push to it long after it was deleted."""
+        ...
+
+    async def reserved_for(self, row_id: str) -> TenantId | None:
+        """Whose id it is though there is no such instance."""
         ...
 
     async def remove(self, kind: Kind, row_id: str, tenant_id: TenantId | None) -> Revision:

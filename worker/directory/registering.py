@@ -146,6 +146,14 @@ class Registrar:
         holder = self._catalog.tenant_of_key(key_sha256)
         return holder is not None and holder.id != of_whom.id and self._catalog.is_declared(holder)
 
+    async def reserve(self, instance: Instance) -> None:
+        """The id of an instance about to be deleted stays its tenant's: nobody else shall get what its gateway goes on pushing."""
+        await self._directory.reserve(instance.id, instance.tenant_id)
+
+    async def is_reserved(self, instance_id: str, tenant_id: TenantId) -> bool:
+        """For another tenant than this one."""
+        return await self._directory.reserved_for(instance_id) not in {None, tenant_id}
+
     # -- asking --------------------------------------------------------------------------------------------------------
 
     async def find(self, kind: Kind, row_id: str) -> Stored | None:

@@ -193,6 +193,8 @@ class Creating:
         try:
             if stored is None:
                 self._expect_room(order)
+                if await self._registrar.is_reserved(plan.instance_id, order.tenant_id):
+                    raise self._taken(row.id)
                 await self._registrar.put(row, expected=Revision(0))
                 return row, False
         except (RowConflict, Declared) as exc:

@@ -101,6 +101,7 @@ class Single:
                 await caller.ask(self._deadline("delete"), lambda left_s: caller.broker.delete(name, timeout_s=left_s))
             except NoSuchInstance:
                 log.info("deleted_instance_was_not_there", tenant=instance.tenant_id, instance=instance.id)
+        await self._registrar.reserve(instance)
         await self._registrar.remove(instance)
         try:
             await self._snapshots.forget(instance.tenant_id, instance.id)
