@@ -46,6 +46,14 @@ async def test_a_failure_is_told_with_cause_and_stage_and_the_retry_after_it() -
         ]
 
 
+async def test_what_a_drain_delivers_in_its_last_moment_is_told_too() -> None:
+    async with rig() as it:
+        a = await it.owning()
+        await it.push(a, 3)
+        await it.shut_down(a)
+        assert len(await it.store.attempts_log.attempts_of(CRM)) == 3
+
+
 async def test_of_many_attempts_the_newest_are_told() -> None:
     async with rig(webhook("crm", max_in_flight=50), webhook("erp")) as it:
         a = await it.owning()

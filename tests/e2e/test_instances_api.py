@@ -177,12 +177,10 @@ async def test_a_taken_id_is_refused_with_a_free_one_and_the_refusal_is_final(wo
     assert (await create(world, id="sales", key="another")).status == 201
 
 
-async def test_the_id_of_a_deleted_instance_stays_its_tenants(world: World) -> None:
-    """Its gateway may go on pushing to it."""
+async def test_the_id_of_a_deleted_instance_stays_its_tenants_for_its_gateway_may_go_on_pushing(world: World) -> None:
     await create(world, id="sales")
     await world.api.ask("DELETE", PATH + "/sales")
-    body = {"name": "Mine now", "gateway": "waha", "id": "sales"}
-    refused = await world.api.ask("POST", PATH, key=OTHER_KEY, data=body)
+    refused = await world.api.ask("POST", PATH, key=OTHER_KEY, data={"name": "Mine now", "gateway": "waha", "id": "sales"})
     assert (refused.status, refused.code) == (409, "INSTANCE_ALREADY_EXISTS")
     assert (await create(world, id="sales")).status == 201
 

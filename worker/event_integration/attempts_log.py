@@ -27,6 +27,8 @@ KEPT = 100
 KEEP_S = 7 * 86_400.0
 """After a webhook's last attempt its log is forgotten."""
 EVERY_S = 1.0
+LAST_WRITE_S = 1.0
+"""`attempts_log_last_write`: at the end of a drain."""
 AT_ONCE = 32
 """Webhooks per write."""
 
@@ -93,10 +95,14 @@ class AttemptsRecorder:
         noted.append((now_s, attempt.started_s, key, delivery.delivery_id, number, type(outcome), result))
 
     async def run(self) -> None:
-        """Until cancelled; what was noted in the last second then is not written."""
-        while True:
-            await anyio.sleep(EVERY_S)
-            await self.write()
+        """Until cancelled; what was noted in the last second is written then."""
+        try:
+            while True:
+                await anyio.sleep(EVERY_S)
+                await self.write()
+        finally:
+            with anyio.move_on_after(LAST_WRITE_S, shield=True):
+                await self.write()
 
     async def write(self) -> None:
         """What was noted since the last time."""
