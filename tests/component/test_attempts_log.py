@@ -50,7 +50,10 @@ async def test_what_a_drain_delivers_in_its_last_moment_is_told_too() -> None:
     async with rig() as it:
         a = await it.owning()
         await it.push(a, 3)
-        await it.shut_down(a)
+        await a.engine.shutdown(signal_at_s=now_s(), budget_s=30, spill_asked=lambda: False).run()
+        a.scope.cancel()
+        await pass_time(0.1)
+        await it.leave(a)
         assert len(await it.store.attempts_log.attempts_of(CRM)) == 3
 
 

@@ -9,6 +9,7 @@ from orjson import dumps
 from tests.component.rig import now_s, pass_time, rig, until, webhook
 from tests.conftest import ASYNCIO
 from worker.adapters.memory_transport import Answers, Fails, Hangs
+from worker.domain.catalog import OWED_FOR_S
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.retry_queue import DeadReason
 from worker.event_integration.transport import Cause, Stage
@@ -92,6 +93,7 @@ async def test_410_disables_the_webhook_and_what_comes_later_is_not_routed_to_it
         it.answer("gone", Answers(status=410))
         await it.push(a)
         await until(lambda: a.engine.settling.dead_count == 1, within_s=1, what="a dead letter")
+        await pass_time(OWED_FOR_S + 1)
         await it.push(a, 5)
         await it.all_delivered("crm", within_s=5)
         await it.nothing_waits()
