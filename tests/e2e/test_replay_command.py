@@ -128,6 +128,13 @@ async def test_the_timeline_of_an_event_tells_how_it_died(rig: Rig) -> None:
     assert shown["event"]["message_ids"] == ["E0000000"]
 
 
+AT_A_TERMINAL = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+]
+"""What a shell starts in the background ignores Ctrl-C, and so does all that it starts in turn: a whole test run perhaps."""
+
 FORBIDDEN = Hook("inside", "http://169.254.169.254/hook", instances=("i",))
 """Its deliveries are dead letters at once, however many."""
 
@@ -138,7 +145,7 @@ async def test_a_replay_stopped_by_ctrl_c_has_lost_nothing_and_says_how_to_go_on
     gateway = rig.gateway(worker)
     await gateway.push_many(300)
     await all_died(rig, worker, 300)
-    words = [sys.executable, "-m", "worker", "replay", "--tenant", "t", "--to-webhook", "crm", "--rate", "1"]
+    words = [*AT_A_TERMINAL, sys.executable, "-m", "worker", "replay", "--tenant", "t", "--to-webhook", "crm", "--rate", "1"]
     async with await anyio.open_process(words, env=worker.environment) as replay:
         assert replay.stdout is not None
         with anyio.fail_after(30):
