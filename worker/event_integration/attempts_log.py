@@ -17,7 +17,7 @@ import structlog
 from worker.domain.errors import StoreFull, StoreUnavailable
 from worker.domain.ids import DeliveryId, EventKey, WebhookId
 from worker.event_integration.attempts import Attempt
-from worker.event_integration.outcome import Dead, Delivered, Outcome, RetryAt
+from worker.event_integration.outcome import WORDS, Outcome
 from worker.event_integration.transport import Answer, Failure, Stage
 
 log = structlog.get_logger("worker.webhooks")
@@ -29,8 +29,8 @@ KEEP_S = 7 * 86_400.0
 EVERY_S = 1.0
 LAST_WRITE_S = 1.0
 """`attempts_log_last_write`: at the end of a drain."""
-AT_ONCE = 32
-"""Webhooks per write."""
+AT_ONCE = 4
+"""Webhooks per write: some hundred entries, a few milliseconds in which no event is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,6 @@ class AttemptsLog(Protocol):
 
 
 _Noted: TypeAlias = tuple[float, float, EventKey, DeliveryId, int, type[Outcome], Answer | Failure]
-_WORDS: dict[type[Outcome], str] = {Delivered: "delivered", RetryAt: "retry", Dead: "dead"}
 
 
 class AttemptsRecorder:
@@ -126,7 +125,7 @@ class AttemptsRecorder:
             event_key=event_key,
             delivery_id=delivery_id,
             attempt=number,
-            outcome=_WORDS[outcome],
+            outcome=WORDS[outcome],
             duration_s=ended_s - started_s,
             status=answer.status if answer else None,
             error=None if failure is None else failure.cause.value + (f": {failure.detail}" if failure.detail else ""),

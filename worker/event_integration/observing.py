@@ -15,12 +15,11 @@ from worker.event_integration.attempts import Attempt, UnderWay
 from worker.event_integration.attempts_log import AttemptsRecorder
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.circuit import CircuitState
-from worker.event_integration.outcome import Dead, Delivered, Outcome, RetryAt
+from worker.event_integration.outcome import WORDS, Outcome
 from worker.event_integration.transport import Answer, Cause, Failure, Stage
 from worker.metrics import Metrics
 from worker.metrics_cells import Cell, Spread
 
-_WORDS: dict[type[Outcome], str] = {Delivered: "delivered", RetryAt: "retry", Dead: "dead"}
 _NOWHERE = Cell((), Spread([0]))
 
 
@@ -52,7 +51,7 @@ class Observer:
         """One attempt has its outcome."""
         self._attempts.note(attempt, result, outcome, now_s)
         webhook, event = attempt.webhook, attempt.delivery.event
-        word = _WORDS[type(outcome)]
+        word = WORDS[type(outcome)]
         kind = (webhook.id, event.record.type, word)
         cells = self._cells.get(kind) or self._cells_of(webhook, kind)
         self._metrics.webhook_attempts.add(webhook.tenant_id, webhook.id, word)

@@ -55,6 +55,8 @@ class Dead:
 
 
 Outcome = Delivered | RetryAt | Dead
+WORDS: dict[type[Outcome], str] = {Delivered: "delivered", RetryAt: "retry", Dead: "dead"}
+"""As metrics and logs name them (contract 7)."""
 
 DELIVERED = Delivered()
 
