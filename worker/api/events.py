@@ -240,7 +240,7 @@ def _state(record: Record | None, webhook: Webhook | None, known: DeliveryState,
 
 def _was_routed(record: Record, webhook: Webhook) -> bool:
     """By the filter as it is now; an event from before the webhook was not."""
-    if webhook.instance_ids and record.instance_id not in webhook.instance_ids:
+    if not webhook.is_for(record.instance_id):
         return False
     is_older = webhook.created_at is not None and instant_ms(record.received_at) < instant_ms(webhook.created_at)
     return not is_older and wants(webhook, record.type, record.subtype)

@@ -228,8 +228,7 @@ def _item(page: _Page, position: Position, data: bytes) -> PastDelivery | None:
 
 
 def _is_for(webhook: Webhook, record: Record) -> bool:
-    is_its_instance = not webhook.instance_ids or record.instance_id in webhook.instance_ids
-    return is_its_instance and wants(webhook, record.type, record.subtype)
+    return webhook.is_for(record.instance_id) and wants(webhook, record.type, record.subtype)
 
 
 def _is_of(window: Window, letter: Letter) -> bool:

@@ -31,7 +31,7 @@ class Targets:
         """The webhook a caller asked for. Raises `ApiError`."""
         webhook = self.of_tenant(tenant_id, webhook_id)
         if webhook is None:
-            raise ApiError(NOT_FOUND.status, NOT_FOUND.code, "no such webhook; GET /api/webhooks lists those there are")
+            raise not_found()
         if not self.takes(webhook):
             raise ApiError(
                 DISABLED.status, DISABLED.code, "the webhook is disabled; enable it first (PATCH enabled: true), or name another"
@@ -40,3 +40,7 @@ class Targets:
 
     def takes(self, webhook: Webhook) -> bool:
         return webhook.enabled and webhook.id not in self._disabled
+
+
+def not_found() -> ApiError:
+    return ApiError(NOT_FOUND.status, NOT_FOUND.code, "no such webhook; GET /api/webhooks lists those there are")

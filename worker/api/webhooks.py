@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from worker.api.endpoints import ApiError, Call, Endpoint, Fault, PageMeta, Reply
-from worker.api.targets import NOT_FOUND
+from worker.api.targets import NOT_FOUND, not_found
 from worker.api.webhooks_shapes import (
     ManyWebhooks,
     NewWebhook,
@@ -272,10 +272,6 @@ async def expect_allowed(objection: Objection, url: str | None, headers: Mapping
     why_not = None if url is None else await objection(url)
     if why_not is not None:
         raise ApiError(409, FORBIDDEN.code, f"events may not be sent to this URL: {why_not}", details={"reason": why_not})
-
-
-def not_found() -> ApiError:
-    return ApiError(404, NOT_FOUND.code, "no such webhook; GET /api/webhooks lists those there are")
 
 
 def conflict(exc: RowConflict) -> ApiError:

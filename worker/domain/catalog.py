@@ -73,6 +73,10 @@ class Webhook:
     deleted_at: str | None = None
     """RFC 3339. What was accepted before is still owed to it, and becomes dead letters; nothing else is left of it."""
 
+    def is_for(self, instance_id: InstanceId) -> bool:
+        """Whether its instance filter lets this one through."""
+        return not self.instance_ids or instance_id in self.instance_ids
+
 
 OWED_FOR_S = 5.0
 """After a webhook was deleted or disabled, what was accepted counts as before it: clocks of two machines differ, and a dead letter too many
@@ -128,14 +132,14 @@ class Catalog:
     def webhooks_for(self, tenant_id: TenantId, instance_id: InstanceId) -> tuple[Webhook, ...]:
         """The tenant's webhooks that let this instance through, also where nobody knows it (yet, or any more): each is looked at."""
         mine = self._webhooks_of_tenant.get(tenant_id, {}).values()
-        return tuple(w for w in mine if not w.instance_ids or instance_id in w.instance_ids)
+        return tuple(w for w in mine if w.is_for(instance_id))
 
     def departed_for(self, tenant_id: TenantId, instance_id: InstanceId, accepted_at: str) -> list[Webhook]:
         """The tenant's deleted webhooks that let this instance through and were there when the event was accepted."""
         mine = self._departed_of_tenant.get(tenant_id)
         if not mine:
             return []
-        return [w for until, w in mine.values() if accepted_at <= until and (not w.instance_ids or instance_id in w.instance_ids)]
+        return [w for until, w in mine.values() if accepted_at <= until and w.is_for(instance_id)]
 
     def tenant_of_key(self, key_sha256: str) -> Tenant | None:
         """Whose API key has this hash. What is looked up is a hash, so the time it takes tells nothing about a key."""
@@ -147,6 +151,10 @@ class Catalog:
         ids = self._instance_ids.get(tenant_id, [])
         start = bisect_right(ids, after)
         return [self.instances[instance_id] for instance_id in ids[start : start + limit]]
+
+    def instances_of_tenant(self, tenant_id: TenantId) -> int:
+        """How many it has."""
+        return len(self._instance_ids.get(tenant_id, ()))
 
     def webhooks_of_tenant(self, tenant_id: TenantId) -> Mapping[WebhookId, Webhook]:
         return self._webhooks_of_tenant.get(tenant_id, {})

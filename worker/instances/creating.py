@@ -206,7 +206,7 @@ class Creating:
         return stored.row, True
 
     def _expect_room(self, order: Order) -> None:
-        if len(self._catalog.instances_page(order.tenant_id, after="", limit=MAX_INSTANCES)) >= MAX_INSTANCES:
+        if self._catalog.instances_of_tenant(order.tenant_id) >= MAX_INSTANCES:
             raise Refused("LIMIT_REACHED", f"a tenant has at most {MAX_INSTANCES} instances; delete some first")
 
     def _taken(self, instance_id: InstanceId) -> Refused:
