@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 import tracemalloc
@@ -27,6 +28,9 @@ from worker.gateways.port import Decoded, Push, finish
 
 BODIES = scaled(300, 100_000)
 LARGE_MB = scaled(4, 16) / 10
+MOST_TIMES = 32
+"""What eight times the length may take, in times of the short one's; a square would take 64."""
+ROUNDS = 20
 SEED = 7
 _numbers = count(1)
 
@@ -140,10 +144,10 @@ def test_a_body_of_megabytes_takes_memory_and_time_by_its_length(gateway: str) -
     ms, memory_times = {}, {}
     for much in (_text, _quotes, _items, _keys):
         small, large = (Push(headers={}, body=orjson.dumps(_carrying(gateway, much(size)))) for size in (LARGE_MB / 8, LARGE_MB))
-        small_s, large_s = (min(_cpu_s(gateway, push) for _ in range(3)) for push in (small, large))
+        small_s, large_s = _least_cpu_s(gateway, small, large)
         memory_times[much.__name__] = round(_peak_bytes(gateway, large) / len(large.body), 1)
         ms[much.__name__] = round(large_s * 1e3, 1)
-        assert large_s < max(32 * small_s, 0.05), much.__name__
+        assert large_s < MOST_TIMES * small_s, much.__name__
     state(f"large bodies: {gateway}", mb=LARGE_MB, ms=ms, memory_times=memory_times)
     assert max(memory_times.values()) < 40
 
@@ -152,6 +156,23 @@ def _carrying(gateway: str, value: Any) -> Any:
     shape = SHAPES[gateway][0]
     inner = next((name for name in ("payload", "data", "event", "entry") if isinstance(shape.get(name), dict)), None)
     return changed(shape, *((inner, "sample") if inner else ("sample",)), to=value)
+
+
+def _least_cpu_s(gateway: str, small: Push, large: Push) -> tuple[float, float]:
+    """The least that each was seen to take, looked at in turn until they are in proportion: a busy machine only ever adds.
+
+    The collector is off meanwhile: what it walks is the whole suite's heap, in proportion to nothing here.
+    """
+    least = [float("inf"), float("inf")]
+    gc.disable()
+    try:
+        for _ in range(ROUNDS):
+            least = [min(seen_s, _cpu_s(gateway, push)) for seen_s, push in zip(least, (small, large), strict=True)]
+            if least[1] < MOST_TIMES * least[0]:
+                break
+    finally:
+        gc.enable()
+    return least[0], least[1]
 
 
 def _cpu_s(gateway: str, push: Push) -> float:
