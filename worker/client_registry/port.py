@@ -83,3 +83,35 @@ class Membership(Protocol):
     async def wait_wake(self, owner: OwnerId, *, block_s: float) -> bool:
         """True when somebody woke us. Cancelling loses at most one wake-up."""
         ...
+
+
+class Offer(NamedTuple):
+    """The first phase of a handover: `giver` would like `taker` to have the shard, and goes on serving it meanwhile.
+
+    `is_prepared`: the taker's sessions of the shard read; what comes now reaches the journal whoever owns it.
+    """
+
+    shard: Shard
+    giver: OwnerId
+    taker: OwnerId
+    is_prepared: bool
+
+
+class Handovers(Protocol):
+    """Offers on the table: advice between two workers, never permission. An offer ends by itself (the store's clock)."""
+
+    async def offer(self, shards: Sequence[Shard], *, giver: OwnerId, taker: OwnerId, ttl_s: float) -> None:
+        """Puts or refreshes offers, one per shard; a shard's earlier offer to somebody else gives way. Wakes nobody."""
+        ...
+
+    async def prepared(self, shards: Sequence[Shard], taker: OwnerId) -> None:
+        """The taker is ready for these; of a shard that is not offered to it (any more) nothing is noted."""
+        ...
+
+    async def offers(self) -> list[Offer]:
+        """All that have not ended."""
+        ...
+
+    async def withdraw_offers(self, shards: Sequence[Shard], giver: OwnerId) -> None:
+        """The giver's own; after a release, or because it changed its mind."""
+        ...
