@@ -115,3 +115,40 @@ class Handovers(Protocol):
     async def withdraw_offers(self, shards: Sequence[Shard], giver: OwnerId) -> None:
         """The giver's own; after a release, or because it changed its mind."""
         ...
+
+
+class ShardSockets(Protocol):
+    """The sessions of shards, as the registry and a handover see them; the orchestrator is one. Nothing here waits for a gateway."""
+
+    def own(self, shard: Shard) -> None:
+        """A tenure started or resumed: its sessions run, and send the receipts that are owed."""
+        ...
+
+    def abort(self, shard: Shard) -> None:
+        """The lease cannot be proved: its sessions end now, without a goodbye and without a receipt. Idempotent."""
+        ...
+
+    def prepare(self, shards: frozenset[Shard]) -> None:
+        """All that are offered to us now: their sessions read and journal. Those no longer among them, and not owned, are left again."""
+        ...
+
+    def is_prepared(self, shard: Shard) -> bool:
+        """Whether every session of the shard reads or has been tried once; at once for a shard without any."""
+        ...
+
+    async def close(self, shard: Shard, *, within_s: float) -> None:
+        """Leaves at a message boundary: what was read is journalled, and its receipts are sent or handed over. Bounded; never raises."""
+        ...
+
+
+class NoSockets:
+    """`ShardSockets` of a worker whose gateways all push."""
+
+    def own(self, shard: Shard) -> None: ...
+    def abort(self, shard: Shard) -> None: ...
+    def prepare(self, shards: frozenset[Shard]) -> None: ...
+
+    def is_prepared(self, shard: Shard) -> bool:  # noqa: ARG002 -- there is nothing to prepare
+        return True
+
+    async def close(self, shard: Shard, *, within_s: float) -> None: ...
