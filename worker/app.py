@@ -16,47 +16,42 @@ import random
 import secrets
 import socket
 from collections.abc import Sequence
-from ipaddress import ip_network
-from pathlib import Path
 
 import anyio
 import structlog
 
-from worker.adapters.brokers import open_broker
 from worker.adapters.clock import rfc3339, utc_now, wall_s
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
 from worker.adapters.http_urls import objection
 from worker.adapters.redis_store import RedisStore
-from worker.adapters.store_opening import EMBEDDED, StoreChoice, opened_store
+from worker.adapters.store_opening import EMBEDDED, opened_store
 from worker.api.dashboard import dashboard_routes
 from worker.api.demo_sink import DemoSink, demo_sink_routes
 from worker.api.frame import Frame
-from worker.api.health import Keys, health_routes
+from worker.api.health import health_routes
 from worker.api.server import Route, application, serving
 from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
-from worker.domain.destinations import Destinations
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreFull, StoreUnavailable
-from worker.domain.ids import EventKey, OwnerId, TenantId
+from worker.domain.ids import EventKey, OwnerId
 from worker.drain_report import Departure, KeptReport, Leavings, drain_report, in_words
-from worker.engine import Engine, EngineSettings, World
-from worker.event_integration.outcome import RetryPolicy
+from worker.engine import Engine, World
 from worker.event_integration.pipeline import Clocks
 from worker.gateways.identity import fresh_key
-from worker.ingest.door import DoorState, RoomLimits
+from worker.ingest.door import DoorState
 from worker.ingest.entrance import Entrance
 from worker.ingest.preparation import Stamps
 from worker.ingest.routes import ingest_routes
-from worker.instances.broker import BrokerConfig
 from worker.instances.parts import Served
 from worker.lifecycle import ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
-from worker.management import ManagementSettings, instance_parts, open_api
+from worker.management import instance_parts, open_api
 from worker.settings import Settings
 from worker.showing import Showing
 from worker.shutdown import Shutdown
+from worker.slices import allowed_destinations, engine_settings, health_keys, management_settings, opened_brokers, store_choice
 from worker.terminal import show_live
 
 log = structlog.get_logger("worker.app")
@@ -64,7 +59,6 @@ log = structlog.get_logger("worker.app")
 WATCHDOG_GRACE_S = 3.0
 KEEP_REPORT_S = 1.0
 """`keep_drain_report`: within the grace."""
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address among all of them
 
 
@@ -129,7 +123,7 @@ class Process:
     def routes(self) -> list[Route]:
         """Everything that is served over HTTP."""
         return [
-            *health_routes(self._showing.health(), self._keys()),
+            *health_routes(self._showing.health(), health_keys(self._settings)),
             *ingest_routes(self._entrance, max_body_bytes=self._settings.http.max_body_bytes),
             *self._api.routes(),
             *dashboard_routes(),
@@ -146,7 +140,7 @@ class Process:
                 starting.cancel_scope.cancel()
 
             starting.start_soon(give_up_when_told)
-            async with opened_store(self._choice()) as store:
+            async with opened_store(store_choice(self._settings)) as store:
                 with anyio.CancelScope(shield=True):  # from here on a signal means drain; every phase of it is bounded
                     code = await self._with_store(store, base_url)
                 starting.cancel_scope.cancel()
@@ -156,14 +150,14 @@ class Process:
         catalog = self._settings.catalog()
         if self._sink is not None:
             catalog = with_demo(catalog, base_url)
-        destinations = _destinations(self._settings)
+        destinations = allowed_destinations(self._settings)
         for webhook in catalog.webhooks.values():
             if (why_not := objection(webhook.url, destinations)) is not None:
                 log.warning(
                     "webhook_unreachable_as_declared", webhook=webhook.id, cause=why_not, next_step="its deliveries end as dead letters"
                 )
         transport = AiohttpTransport(destinations)
-        brokers = _brokers(self._settings)
+        brokers = opened_brokers(self._settings)
         try:
             engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
             engine.metrics.event_loop_lag.watch(self._lag.recent_s)
@@ -267,26 +261,6 @@ class Process:
         since_s = monotonic_s() - (self._signals.first_at_s or monotonic_s())
         return max(0.0, self._budget_s - since_s), self._budget_s
 
-    def _keys(self) -> Keys:
-        http = self._settings.http
-        return Keys(
-            on_loopback=http.host in LOOPBACK,
-            admin_key=http.admin_key.get_secret_value() if http.admin_key else None,
-            metrics_key=http.metrics_key.get_secret_value() if http.metrics_key else None,
-        )
-
-    def _choice(self) -> StoreChoice:
-        settings, journal = self._settings, self._settings.journal
-        return StoreChoice(
-            url=settings.redis.url,
-            data_dir=Path(settings.data_dir),
-            shards=settings.registry.shards,
-            dedupe_window_s=journal.dedupe_window_s,
-            dedupe_max_keys=journal.dedupe_max_keys,
-            durability=journal.durability,
-            patience_s=settings.startup.wait_s,
-        )
-
 
 def _seen_at(host: str) -> str:
     """Where a browser on this machine finds what listens there."""
@@ -294,71 +268,11 @@ def _seen_at(host: str) -> str:
     return f"[{here}]" if ":" in here else here
 
 
-def engine_settings(settings: Settings) -> EngineSettings:
-    """The engine's slice."""
-    journal, delivery, buffer = settings.journal, settings.delivery, settings.buffer
-    return EngineSettings(
-        shards=settings.registry.shards,
-        lease_ttl_s=settings.registry.lease_ttl_s,
-        buffer_max_events=buffer.max_events,
-        buffer_max_bytes=buffer.max_bytes,
-        buffer_min_lane_events=buffer.min_lane_events,
-        max_in_flight=delivery.max_in_flight,
-        retry=RetryPolicy(schedule_s=tuple(delivery.retry_schedule_s), max_age_s=delivery.max_age_s),
-        room=RoomLimits(
-            max_events=journal.max_backlog_events, max_bytes=journal.max_backlog_bytes, tenant_share=journal.max_backlog_share_per_tenant
-        ),
-        disable_after_s=delivery.disable_after_s,
-        keep_s=journal.keep_s,
-        dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,
-    )
-
-
-def management_settings(settings: Settings) -> ManagementSettings:
-    """The API's slice."""
-    admin_key = settings.http.admin_key
-    return ManagementSettings(
-        shards=settings.registry.shards,
-        admin_key=admin_key.get_secret_value() if admin_key is not None else None,
-        rate_limits=settings.api.rate_limits.model_dump(),
-        public_url=settings.http.public_url,
-        deadline_s=settings.delivery.deadline_s,
-        max_in_flight=settings.delivery.max_in_flight_per_webhook,
-        destinations=_destinations(settings),
-    )
-
-
-def _brokers(settings: Settings) -> list[Served]:
-    """Those declared, opened: nothing is connected yet."""
-    return [
-        Served(
-            open_broker(
-                BrokerConfig(
-                    id=declared.id,
-                    gateway=declared.gateway,
-                    url=declared.url,
-                    api_key=None if declared.api_key is None else declared.api_key.get_secret_value(),
-                    timeout_s=declared.timeout_s,
-                )
-            ),
-            frozenset(TenantId(tenant_id) for tenant_id in declared.tenant_ids),
-        )
-        for declared in settings.brokers
-    ]
-
-
 async def _close_all(brokers: Sequence[Served]) -> None:
     """All at once, so that it is bounded by a second however many there are."""
     async with anyio.create_task_group() as closing:
         for served in brokers:
             closing.start_soon(served.broker.close)
-
-
-def _destinations(settings: Settings) -> Destinations:
-    """Where webhooks may point; the demo's own sink is on loopback."""
-    demo = (ip_network("127.0.0.0/8"),) if settings.demo else ()
-    delivery = settings.delivery
-    return Destinations(allowed_private=(*delivery.allowed_private_cidrs, *demo), allowed_ports=delivery.allowed_ports)
 
 
 def _identity(*, sole: bool) -> Identity:

@@ -1,0 +1,108 @@
+"""What each part is told of the settings: its slice, in its own words. Nothing is connected here.
+
+A part never sees the settings themselves; who adds a setting to one adds it here.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+from worker.adapters.brokers import open_broker
+from worker.adapters.store_opening import StoreChoice
+from worker.api.health import Keys
+from worker.domain.destinations import Destinations
+from worker.domain.ids import TenantId
+from worker.engine import EngineSettings
+from worker.event_integration.outcome import RetryPolicy
+from worker.ingest.door import RoomLimits
+from worker.instances.broker import BrokerConfig
+from worker.instances.parts import Served
+from worker.management import ManagementSettings
+from worker.settings import Settings
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def store_choice(settings: Settings) -> StoreChoice:
+    """Which store is opened, and how."""
+    journal = settings.journal
+    return StoreChoice(
+        url=settings.redis.url,
+        data_dir=Path(settings.data_dir),
+        shards=settings.registry.shards,
+        dedupe_window_s=journal.dedupe_window_s,
+        dedupe_max_keys=journal.dedupe_max_keys,
+        durability=journal.durability,
+        patience_s=settings.startup.wait_s,
+    )
+
+
+def health_keys(settings: Settings) -> Keys:
+    """Who may see what the worker shows of itself."""
+    http = settings.http
+    return Keys(
+        on_loopback=http.host in LOOPBACK,
+        admin_key=http.admin_key.get_secret_value() if http.admin_key else None,
+        metrics_key=http.metrics_key.get_secret_value() if http.metrics_key else None,
+    )
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """The engine's slice."""
+    journal, delivery, buffer = settings.journal, settings.delivery, settings.buffer
+    return EngineSettings(
+        shards=settings.registry.shards,
+        lease_ttl_s=settings.registry.lease_ttl_s,
+        buffer_max_events=buffer.max_events,
+        buffer_max_bytes=buffer.max_bytes,
+        buffer_min_lane_events=buffer.min_lane_events,
+        max_in_flight=delivery.max_in_flight,
+        retry=RetryPolicy(schedule_s=tuple(delivery.retry_schedule_s), max_age_s=delivery.max_age_s),
+        room=RoomLimits(
+            max_events=journal.max_backlog_events, max_bytes=journal.max_backlog_bytes, tenant_share=journal.max_backlog_share_per_tenant
+        ),
+        disable_after_s=delivery.disable_after_s,
+        keep_s=journal.keep_s,
+        dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,
+    )
+
+
+def management_settings(settings: Settings) -> ManagementSettings:
+    """The API's slice."""
+    admin_key = settings.http.admin_key
+    return ManagementSettings(
+        shards=settings.registry.shards,
+        admin_key=admin_key.get_secret_value() if admin_key is not None else None,
+        rate_limits=settings.api.rate_limits.model_dump(),
+        public_url=settings.http.public_url,
+        deadline_s=settings.delivery.deadline_s,
+        max_in_flight=settings.delivery.max_in_flight_per_webhook,
+        destinations=allowed_destinations(settings),
+    )
+
+
+def opened_brokers(settings: Settings) -> list[Served]:
+    """Those declared, opened: nothing is connected yet."""
+    return [
+        Served(
+            open_broker(
+                BrokerConfig(
+                    id=declared.id,
+                    gateway=declared.gateway,
+                    url=declared.url,
+                    api_key=None if declared.api_key is None else declared.api_key.get_secret_value(),
+                    timeout_s=declared.timeout_s,
+                )
+            ),
+            frozenset(TenantId(tenant_id) for tenant_id in declared.tenant_ids),
+        )
+        for declared in settings.brokers
+    ]
+
+
+def allowed_destinations(settings: Settings) -> Destinations:
+    """Where webhooks may point; the demo's own sink is on loopback."""
+    demo = (ip_network("127.0.0.0/8"),) if settings.demo else ()
+    delivery = settings.delivery
+    return Destinations(allowed_private=(*delivery.allowed_private_cidrs, *demo), allowed_ports=delivery.allowed_ports)
