@@ -27,6 +27,7 @@ from worker.domain.catalog import Catalog, Instance, Row, Tenant
 from worker.domain.errors import StaleToken
 from worker.domain.ids import Position, Shard, WebhookId
 from worker.drain_report import DrainReports
+from worker.engine_gauges import Observed
 from worker.event_buffer.deliveries import Delivery
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
@@ -39,7 +40,7 @@ from worker.event_integration.checkpointer import Checkpointer
 from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
 from worker.event_integration.leaving import Leaving
-from worker.event_integration.observing import Observer, Whereabouts, watch_webhooks
+from worker.event_integration.observing import Observer
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.past import DeadLetters, Past
 from worker.event_integration.pipeline import Clocks, Parts, Pipeline
@@ -179,7 +180,21 @@ class Engine:
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
         self._follow_directory(store)
-        self._watch_gauges()
+        self._observed = Observed(
+            catalog=catalog,
+            ingest=self.ingest,
+            door=self.door,
+            buffer=self.buffer,
+            pipeline=self.pipeline,
+            bulkheads=self.bulkheads,
+            under_way=self.under_way,
+            settling=self.settling,
+            retry_pump=self.retry_pump,
+            reader=self.reader,
+            registry=self.registry,
+            follower=self.follower,
+        )
+        self._observed.watch(self.metrics, clock)
 
     def _serve_tenures(self, store: Store, rates: ReleaseRates) -> None:
         """The loops that go by the registry's table of tenures."""
@@ -339,39 +354,6 @@ class Engine:
         log.error("store_went_back", shard=tenure.shard, tail=tail, cursor=cursor, next_step="read again from its checkpoint")
         self.registry.start_over(tenure)
 
-    # -- what is seen --------------------------------------------------------------------------------------------------
-
-    def _watch_gauges(self) -> None:
-        metrics = self.metrics
-        metrics.event_buffer_events.watch(lambda: {(): float(self.buffer.events)})
-        metrics.event_buffer_bytes.watch(lambda: {(): float(self.buffer.bytes)})
-        metrics.event_buffer_capacity_events.watch(lambda: {(): float(self.buffer.max_events)})
-        metrics.event_buffer_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
-        metrics.event_integration_oldest_age.watch(lambda: {(): self.pipeline.oldest_age_s()})
-        whereabouts = Whereabouts(
-            buffer=self.buffer, under_way=self.under_way, overdue_s=self.retry_pump.overdue_s, webhooks=self.catalog.webhooks
-        )
-        watch_webhooks(metrics, self.bulkheads, whereabouts, self._clock)
-        metrics.retry_queue_oldest_due_age.watch(self.retry_pump.oldest_due_age_s)
-        metrics.retry_queue_depth.watch(lambda: {(): float(self.retry_pump.depth)})
-        metrics.journal_backlog_events.watch(lambda: {(): float(self.door.waiting()[0])})
-        metrics.journal_backlog_bytes.watch(lambda: {(): float(self.door.waiting()[1])})
-        metrics.client_registry_shards_held.watch(lambda: {(): float(len(self.registry.active()))})
-        metrics.client_registry_fencing_token.watch(lambda: {(str(t.shard),): float(t.token) for t in self.registry.active()})
-        metrics.client_registry_lease_valid_for.watch(
-            lambda: {(str(t.shard),): max(0.0, t.valid_until_s - self._clock()) for t in self.registry.active()}
-        )
-
     def statistics(self) -> dict[str, Any]:
         """`/status`: everything's `statistics()`."""
-        return {
-            "ingest": self.ingest.statistics(),
-            "door": self.door.statistics(),
-            "event_buffer": self.buffer.statistics(),
-            "pipeline": self.pipeline.statistics(),
-            "settling": self.settling.statistics(),
-            "retry_queue": {"depth": self.retry_pump.depth},
-            "registry": self.registry.role(),
-            "directory": self.follower.statistics(),
-            "journal": {"events_read": self.reader.events_read},
-        }
+        return self._observed.statistics()
