@@ -106,6 +106,7 @@ class Seat:
         self.directory: Any = Line(store.directory, faults)
         self.leases: Any = Line(store.leases, faults)
         self.membership: Any = Line(store.membership, faults)
+        self.handovers: Any = Line(store.handovers, faults)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import anyio
 
 from tests.real_redis import RealRedis
 from worker.api.limits import CallCounts
-from worker.client_registry.port import Granted, Leases, Membership
+from worker.client_registry.port import Granted, Handovers, Leases, Membership
 from worker.directory.port import Directory
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
 from worker.drain_report import DrainReports
@@ -76,6 +76,8 @@ class Store(Protocol):
     def leases(self) -> Leases: ...
     @property
     def membership(self) -> Membership: ...
+    @property
+    def handovers(self) -> Handovers: ...
 
 
 OpenStore = Callable[..., AbstractAsyncContextManager[Store]]

@@ -16,6 +16,7 @@ from worker.adapters.memory_chat_aliases import MemoryChatAliases
 from worker.adapters.memory_directory import MemoryDirectory
 from worker.adapters.memory_drain_reports import MemoryDrainReports
 from worker.adapters.memory_faults import StoreFaults
+from worker.adapters.memory_handovers import MemoryHandovers
 from worker.adapters.memory_instances import MemoryIdempotency, MemorySnapshots
 from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
 from worker.adapters.memory_leases import MemoryLeases, MemoryMembership
@@ -66,6 +67,7 @@ class MemoryStore:
         self.call_counts = MemoryCallCounts(self.faults)
         self.leases = MemoryLeases(state, self.faults, clock)
         self.membership = MemoryMembership(self.faults, clock)
+        self.handovers = MemoryHandovers(self.faults, clock)
 
     async def __aenter__(self) -> Self:
         return self

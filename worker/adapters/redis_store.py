@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from worker.adapters import (
     redis_chat_aliases,
     redis_directory,
+    redis_handovers,
     redis_instances,
     redis_journal,
     redis_keys,
@@ -25,6 +26,7 @@ from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_directory import RedisDirectory
 from worker.adapters.redis_drain_reports import RedisDrainReports
+from worker.adapters.redis_handovers import RedisHandovers
 from worker.adapters.redis_instances import RedisIdempotency, RedisSnapshots
 from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
 from worker.adapters.redis_leases import RedisLeases, RedisMembership
@@ -64,6 +66,7 @@ class RedisStore:
             redis_retry_queue,
             redis_chat_aliases,
             redis_leases,
+            redis_handovers,
             redis_webhook_states,
             redis_directory,
             redis_instances,
@@ -91,6 +94,7 @@ class RedisStore:
         self.call_counts = RedisCallCounts(url)
         self.leases = RedisLeases(self._lease)
         self.membership = RedisMembership(self._lease, self._blocking)
+        self.handovers = RedisHandovers(self._lease)
 
     async def facts(self) -> ServerFacts:
         """Asks the server; what it hides (managed services forbid `CONFIG`) is None."""
