@@ -67,7 +67,11 @@ def test_every_row_comes_back_as_it_was(row: Row) -> None:
 
 @given(
     rows,
-    st.dictionaries(st.text(min_size=1).map(lambda name: f"new_{name}"), st.integers() | words | st.lists(words, max_size=2), max_size=3),
+    st.dictionaries(
+        st.text(min_size=1).map(lambda name: f"new_{name}"),
+        st.integers(-(2**63), 2**64 - 1) | words | st.lists(words, max_size=2),
+        max_size=3,
+    ),
 )
 def test_fields_of_a_newer_version_are_left_aside(row: Row, unknown: dict[str, Any]) -> None:
     stored = orjson.loads(encode_row(row)) | unknown | {"v": 2}
