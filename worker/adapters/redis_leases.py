@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import orjson
 
@@ -26,6 +26,7 @@ WAKES_AT_MOST = 16
 BLOCK_AT_MOST_S = 4.0
 MEMBERS_AT_MOST = 1_000
 REPLICA_WITHIN_MS = 500
+MEMBER_FIELDS = tuple(field.name for field in fields(Member))
 
 
 class RedisLeases:
@@ -93,7 +94,7 @@ class RedisMembership:
         if not owners:
             return []
         told = await self._lease.call("MGET", *(redis_keys.member(OwnerId(owner.decode())) for owner in owners))
-        return [Member(**orjson.loads(announced)) for announced in told if announced]
+        return [member for announced in told if announced and (member := member_of(announced)) is not None]
 
     async def wake(self, owner: OwnerId) -> None:
         key = redis_keys.wake(owner)
@@ -105,6 +106,15 @@ class RedisMembership:
             return await self._blocking.call("LPOP", redis_keys.wake(owner)) is not None
         # BLPOP reads seconds; 0 would be for ever.
         return await self._blocking.call("BLPOP", redis_keys.wake(owner), max(0.001, block_s), block_s=block_s) is not None
+
+
+def member_of(announced: bytes) -> Member | None:
+    """What a worker of any release announced: fields that we do not know are left out, an announcement without ours is nobody's."""
+    try:
+        told = orjson.loads(announced)
+        return Member(**{field: told[field] for field in MEMBER_FIELDS if field in told})
+    except (orjson.JSONDecodeError, TypeError):
+        return None
 
 
 def _ms(seconds: float) -> int:

@@ -34,7 +34,11 @@ class Quarantined(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A live worker as it announced itself. `revision` orders deployments; `ready`: may take shards; `shards`: how many it holds."""
+    """A live worker as it announced itself.
+
+    `revision` orders the deployments of one `family`; `ready`: may take shards; `shards`: how many it holds; `zone`: where it runs. A field
+    added later needs a default: releases live side by side while one replaces the other.
+    """
 
     owner: OwnerId
     task: str
@@ -43,6 +47,7 @@ class Member:
     ready: bool
     draining: bool
     shards: int
+    zone: str = ""
 
 
 class Leases(Protocol):

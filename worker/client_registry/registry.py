@@ -44,13 +44,18 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who we are in the lease table. `sole`: we alone hold the embedded store, so a former owner is provably gone."""
+    """Who we are in the lease table. `sole`: we alone hold the embedded store, so a former owner is provably gone.
+
+    `is_managed`: a platform, or whoever sets revisions, starts and stops us; `zone`: where.
+    """
 
     owner: OwnerId
     task: str
     family: str
     revision: int
     sole: bool
+    zone: str = ""
+    is_managed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +282,7 @@ class Registry:
             ready=self.is_ready,
             draining=self.is_draining,
             shards=held,
+            zone=me.zone,
         )
         await self._membership.announce(member, ttl_s=self._renewal.heartbeat_ttl_s)
 
