@@ -15,7 +15,8 @@ from worker.domain.ids import InstanceId, Position, shard_of
 from worker.domain.record import normalized_body, raw_body
 from worker.gateways import GATEWAYS
 from worker.ingest.entrance import Entrance
-from worker.ingest.handler import INGEST_DURABLE_S, MAX_NAMES_LOGGED
+from worker.ingest.handler import INGEST_DURABLE_S
+from worker.ingest.intake import MAX_NAMES_LOGGED
 from worker.ingest.reply import Reply
 
 pytestmark = pytest.mark.anyio

@@ -6,23 +6,20 @@ Owns the order of the questions (whose, room, signed, readable, durable) and the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
-import structlog
 
 from worker.directory.registering import Registrar
 from worker.domain.catalog import Instance
-from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable, place_of
+from worker.domain.errors import MalformedEvent, StoreFull, StoreUnavailable
 from worker.domain.ids import InstanceId
 from worker.gateways import cloud_api
 from worker.gateways.port import Gateway, Push
-from worker.gateways.reading import subtype_of
 from worker.ingest import reply
 from worker.ingest.door import Door, DoorState, Refusal
+from worker.ingest.intake import Intake
 from worker.ingest.preparation import Preparation, Prepared, Unverified
 from worker.ingest.reply import Reply
 from worker.ingest.segments import SegmentWriter, TooMuchAtOnce
@@ -34,21 +31,6 @@ INGEST_DURABLE_S = 4.0
 OFF_LOOP_BYTES = 64 << 10
 OFF_LOOP_THREADS = 2
 CHALLENGING_GATEWAY = "cloud-api"
-MAX_FAULTS_LOGGED = 100
-MAX_NAMES_LOGGED = 100
-_LONG_NUMBER = re.compile(r"\d+(?=\d{4})")
-
-log = structlog.get_logger("worker.ingest")
-
-
-@dataclass(slots=True)
-class Intake:
-    """Since the start. `events`, `duplicates`: of pushes received; `refused`: pushes told to come again; `rejected`: those that may not."""
-
-    events: int = 0
-    duplicates: int = 0
-    refused: int = 0
-    rejected: int = 0
 
 
 class Ingest:
@@ -70,11 +52,9 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._off_loop = anyio.CapacityLimiter(OFF_LOOP_THREADS)
-        self.intake = Intake()
+        self.intake = Intake(metrics)
         self.registrar: Registrar | None = None
         """Where instances may be registered at run time: whom to ask before a 404 or a 401."""
-        self._faults_logged: set[tuple[str, str]] = set()
-        self._names_logged: set[tuple[InstanceId, str]] = set()
 
     async def accept(self, gateway: str, instance_id: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """The answer to one push. Header names in lower case. Cancelling gives up what has not gone to the journal yet."""
@@ -151,7 +131,7 @@ class Ingest:
             if again is not None and again is not instance:
                 instance, prepared = again, await self._prepared(module, again, push)
         if isinstance(prepared, Unverified):
-            self._note_fault(instance.gateway, prepared.fault)
+            self.intake.note_fault(instance.gateway, prepared.fault)
             return reply.bad_signature()
         if isinstance(prepared, MalformedEvent):
             return reply.malformed(prepared.field, prepared.why, instance.gateway)
@@ -177,57 +157,12 @@ class Ingest:
         except (StoreUnavailable, GroupCommitFull):
             return reply.refused(Refusal.JOURNAL_UNAVAILABLE)
         duplicates = sum([one.duplicate for one in appended])
-        self._count(instance, prepared, [one.duplicate for one in appended])
+        self.intake.count(instance, prepared, [one.duplicate for one in appended])
         return reply.accepted(module.ACCEPTED_STATUS, len(items) - duplicates, duplicates)
-
-    def _count(self, instance: Instance, prepared: Prepared, duplicate: list[bool]) -> None:
-        metrics, tenant = self._metrics, instance.tenant_id
-        duplicates = sum(duplicate)
-        self.intake.events += len(duplicate) - duplicates
-        self.intake.duplicates += duplicates
-        for event_type, again in zip(prepared.types, duplicate, strict=True):
-            if not again:
-                metrics.ingest_events.add(tenant, event_type.value)
-        if duplicates:
-            metrics.ingest_duplicates.add(tenant, amount=duplicates)
-        if prepared.misnamed:
-            metrics.ingest_misnamed.add(tenant, amount=len(prepared.misnamed))
-            self._note_names(instance, prepared.misnamed)
-        if prepared.fault is not None:
-            metrics.ingest_undecodable.add(instance.gateway)
-            self._note_fault(instance.gateway, prepared.fault)
-
-    def _note_names(self, instance: Instance, names: list[str]) -> None:
-        """Once for each name at an instance, as long as they are few: names come from outside."""
-        for name in dict.fromkeys(names):
-            pair = (instance.id, _shown(name))
-            if len(self._names_logged) < MAX_NAMES_LOGGED and pair not in self._names_logged:
-                self._names_logged.add(pair)
-                log.warning(
-                    "gateway_instance_unknown",
-                    instance=instance.id,
-                    gateway_instance=pair[1],
-                    cause="no instance of this tenant has this name at the gateway; its events are kept under the path's instance",
-                    next_step="declare an instance with this gateway_instance, or correct the URL at the gateway",
-                )
-
-    def _note_fault(self, gateway: str, fault: Exception | None) -> None:
-        """Once for each kind of fault: a gateway that sends the same again a million times must not fill the log."""
-        if fault is None or len(self._faults_logged) >= MAX_FAULTS_LOGGED:
-            return
-        kind = (gateway, place_of(fault))
-        if kind not in self._faults_logged:
-            self._faults_logged.add(kind)
-            log.error("gateway_module_failed", gateway=gateway, cause=kind[1], next_step="report it; the events are kept whole")
 
 
 def _met(instance: Instance | None, query: Mapping[str, str]) -> str | None:
     return None if instance is None else cloud_api.challenge(query, instance.ingest_verify_token or "")
-
-
-def _shown(name: str) -> str:
-    """A name from outside, fit for a log: some call their sessions by the phone number, so of a number the last four digits stay."""
-    return _LONG_NUMBER.sub("…", subtype_of(name))
 
 
 def _closing(answer: Reply) -> Reply:

@@ -1,4 +1,6 @@
-"""From a push to records: verify, decode, find whose each event is, encode. Pure but for the stamps; may run off the loop.
+"""From a push or a socket's frame to records: verify, decode, find whose each event is, encode.
+
+Pure but for the stamps; may run off the loop.
 
 A fault in a gateway's module costs nobody an event: the body is kept whole as `unknown/undecodable` under the path's instance.
 """
@@ -22,7 +24,8 @@ from worker.gateways.port import JSON, Decoded, Gateway, Push, finish
 from worker.gateways.redaction import redacted
 from worker.journal.port import NewEvent
 
-TRANSPORT = "webhook"
+BY_PUSH = "webhook"
+"""What events that were pushed say of how they came; a connector names its own (`websocket`, `sse`)."""
 OCTETS = "application/octet-stream"
 
 
@@ -67,14 +70,31 @@ class Preparation:
             if not is_signed:
                 return Unverified(None)
         try:
-            decoded = gateway.decode(push)
-            return self._encoded(decoded, instance)
+            return self._decoded(gateway, instance, push, BY_PUSH)
         except MalformedEvent as exc:
             return exc
-        except Exception as exc:  # noqa: BLE001 -- a fault in a gateway's module must not cost the event
-            return self._encoded([_whole(push)], instance)._replace(fault=exc)
 
-    def _encoded(self, decoded: list[Decoded], path_instance: Instance) -> Prepared:
+    def prepare_frame(self, gateway: Gateway, instance: Instance, body: bytes, transport: str) -> Prepared:
+        """The events of a frame of the instance's own stream: nothing to verify, and nobody to refuse it to.
+
+        One that is not the gateway's envelope at all is kept whole, with `MalformedEvent` as its fault.
+        """
+        frame = Push(body=body)
+        try:
+            return self._decoded(gateway, instance, frame, transport)
+        except MalformedEvent as exc:
+            return self._encoded([_whole(frame)], instance, transport)._replace(fault=exc)
+
+    def _decoded(self, gateway: Gateway, instance: Instance, push: Push, transport: str) -> Prepared:
+        """Raises `MalformedEvent`."""
+        try:
+            return self._encoded(gateway.decode(push), instance, transport)
+        except MalformedEvent:
+            raise
+        except Exception as exc:  # noqa: BLE001 -- a fault in a gateway's module must not cost the event
+            return self._encoded([_whole(push)], instance, transport)._replace(fault=exc)
+
+    def _encoded(self, decoded: list[Decoded], path_instance: Instance, transport: str) -> Prepared:
         received_at = self.stamps.received_at()
         prepared = Prepared([], [], [], None)
         for one in decoded:
@@ -82,7 +102,7 @@ class Preparation:
             if instance is None:
                 instance = path_instance
                 prepared.misnamed.append(one.gateway_instance or "")
-            event = finish(one, instance, received_at, TRANSPORT, self.stamps.fresh_key)
+            event = finish(one, instance, received_at, transport, self.stamps.fresh_key)
             prepared.items.append((shard_of(instance.id, self.shards), _new(event)))
             prepared.types.append(event.type)
         return prepared
