@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import anyio
 import structlog
 
-from worker.client_registry.port import Leases, Membership
+from worker.client_registry.port import Handovers, Leases, Membership, NoSockets, ShardSockets
 from worker.client_registry.registry import Hooks as RegistryHooks
 from worker.client_registry.registry import Identity, Registry
 from worker.client_registry.registry import Store as RegistryStore
@@ -95,6 +95,8 @@ class Store(Protocol):
     def leases(self) -> Leases: ...
     @property
     def membership(self) -> Membership: ...
+    @property
+    def handovers(self) -> Handovers: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,8 @@ class Engine:
         self.leaving = Leaving(self.buffer, self.under_way, self.settling, self.pipeline, clock)
         self.sweep = Sweep(self.pipeline, self.buffer, self.leaving, clock)
         # owned
+        self.sockets: ShardSockets = NoSockets()
+        """The sessions of the shards, where gateways have streams; set before `run`."""
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
         self._follow_directory(store)
@@ -296,6 +300,7 @@ class Engine:
                 self.retry_pump.webhook_deleted(row.id)
 
     def _started(self, tenure: Tenure) -> None:
+        self.sockets.own(tenure.shard)
         self._first_reads.expect(tenure.shard)
         self.housekeeping.note_fresh(tenure.shard)
         self.retry_pump.forget(tenure.shard)
@@ -306,9 +311,11 @@ class Engine:
         self._started(tenure)
 
     def _suspended(self, tenure: Tenure) -> None:
+        self.sockets.abort(tenure.shard)
         self.leaving.suspend(tenure)
 
     def _ended(self, tenure: Tenure) -> None:
+        self.sockets.abort(tenure.shard)
         self.leaving.forget(tenure)
         self.chats.forget(tenure)
         self.retry_pump.forget(tenure.shard)
