@@ -13,6 +13,7 @@ import anyio
 from tests.real_redis import RealRedis
 from worker.api.limits import CallCounts
 from worker.client_registry.port import Granted, Handovers, Leases, Membership
+from worker.contact_metadata_cache.port import ContactStore
 from worker.directory.port import Directory
 from worker.domain.ids import EventKey, OwnerId, Position, Shard, TenantId, Token, WebhookId, delivery_id
 from worker.drain_report import DrainReports
@@ -66,6 +67,8 @@ class Store(Protocol):
     def snapshots(self) -> Snapshots: ...
     @property
     def idempotency(self) -> Idempotency: ...
+    @property
+    def contacts(self) -> ContactStore: ...
     @property
     def drain_reports(self) -> DrainReports: ...
     @property

@@ -13,6 +13,7 @@ from typing import Self
 from worker.adapters.memory_attempts_log import MemoryAttemptsLog
 from worker.adapters.memory_call_counts import MemoryCallCounts
 from worker.adapters.memory_chat_aliases import MemoryChatAliases
+from worker.adapters.memory_contacts import MemoryContacts
 from worker.adapters.memory_directory import MemoryDirectory
 from worker.adapters.memory_drain_reports import MemoryDrainReports
 from worker.adapters.memory_faults import StoreFaults
@@ -62,6 +63,7 @@ class MemoryStore:
         self.attempts_log = MemoryAttemptsLog(self.faults)
         self.snapshots = MemorySnapshots(self.faults, clock)
         self.idempotency = MemoryIdempotency(self.faults, clock)
+        self.contacts = MemoryContacts(self.faults, clock)
         self.directory = MemoryDirectory(self.faults, clock)
         self.drain_reports = MemoryDrainReports(self.faults)
         self.call_counts = MemoryCallCounts(self.faults)

@@ -51,6 +51,11 @@ def once(tenant_id: TenantId, idempotency_key: str) -> str:
     return f"{{wa}}:once:{tenant_id}:{sha256(idempotency_key.encode()).hexdigest()}"
 
 
+def contact(kind: str, place: int) -> str:
+    """`kind`: `name`, `picture` or `failed`. Numbered, so that there are only so many, and no key tells a telephone number."""
+    return f"{{wa}}:contact:{kind}:{place}"
+
+
 class ShardKeys:
     """The keys of one shard; one hash tag, so that a script may touch several."""
 

@@ -24,6 +24,7 @@ from worker.adapters.redis_attempts_log import RedisAttemptsLog
 from worker.adapters.redis_call_counts import RedisCallCounts
 from worker.adapters.redis_chat_aliases import RedisChatAliases
 from worker.adapters.redis_client import RedisClient
+from worker.adapters.redis_contacts import RedisContacts
 from worker.adapters.redis_directory import RedisDirectory
 from worker.adapters.redis_drain_reports import RedisDrainReports
 from worker.adapters.redis_handovers import RedisHandovers
@@ -89,6 +90,7 @@ class RedisStore:
         self.attempts_log = RedisAttemptsLog(self._data)
         self.snapshots = RedisSnapshots(self._data)
         self.idempotency = RedisIdempotency(self._data)
+        self.contacts = RedisContacts(self._data)
         self.directory = RedisDirectory(self._data, self._blocking)
         self.drain_reports = RedisDrainReports(self._data)
         self.call_counts = RedisCallCounts(url)
