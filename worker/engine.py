@@ -184,21 +184,7 @@ class Engine:
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
         self._follow_directory(store)
-        self._observed = Observed(
-            catalog=catalog,
-            ingest=self.ingest,
-            door=self.door,
-            buffer=self.buffer,
-            pipeline=self.pipeline,
-            bulkheads=self.bulkheads,
-            under_way=self.under_way,
-            settling=self.settling,
-            retry_pump=self.retry_pump,
-            reader=self.reader,
-            registry=self.registry,
-            follower=self.follower,
-        )
-        self._observed.watch(self.metrics, clock)
+        self._observed = self._observe(clock)
 
     def _serve_tenures(self, store: Store, rates: ReleaseRates) -> None:
         """The loops that go by the registry's table of tenures."""
@@ -232,6 +218,24 @@ class Engine:
         self.retry_pump.knows_all_webhooks = lambda: self.follower.is_current
         self.door.share_among(len(self.catalog.tenants))
         self.catalog.on_change.append(self._row_changed)
+
+    def _observe(self, clock: Callable[[], float]) -> Observed:
+        observed = Observed(
+            catalog=self.catalog,
+            ingest=self.ingest,
+            door=self.door,
+            buffer=self.buffer,
+            pipeline=self.pipeline,
+            bulkheads=self.bulkheads,
+            under_way=self.under_way,
+            settling=self.settling,
+            retry_pump=self.retry_pump,
+            reader=self.reader,
+            registry=self.registry,
+            follower=self.follower,
+        )
+        observed.watch(self.metrics, clock)
+        return observed
 
     def _registry(self, identity: Identity, world: World) -> Registry:
         store = RegistryStore(leases=self._store.leases, membership=self._store.membership, checkpoints=self._store.checkpoints)
