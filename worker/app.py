@@ -16,11 +16,13 @@ import random
 import secrets
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 
 import anyio
 import structlog
 
 from worker.adapters.clock import rfc3339, utc_now, wall_s
+from worker.adapters.ecs import EcsMetadata, EcsTask
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
 from worker.adapters.http_urls import objection
@@ -48,7 +50,7 @@ from worker.lifecycle import ExitCode, Signals, calm_collector, monotonic_s, rai
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
 from worker.management import instance_parts, open_api
-from worker.settings import Settings
+from worker.settings import Settings, platform
 from worker.showing import Showing
 from worker.shutdown import Shutdown
 from worker.slices import allowed_destinations, engine_settings, health_keys, management_settings, opened_brokers, store_choice
@@ -100,7 +102,9 @@ class Process:
         self._entrance = Entrance()
         self._api = Frame(is_shut=self._is_shut)
         self._budget_s = settings.shutdown.budget_s or settings.shutdown.stop_timeout_s - 10
-        self._identity = _identity(sole=settings.redis.url == EMBEDDED)
+        where = platform()
+        self._ecs = EcsMetadata(where.ecs_metadata_uri)
+        self._identity = _identity(settings, is_managed=where.is_there)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
         self._showing.api = self._api
         self._spill_asked = False
@@ -140,6 +144,7 @@ class Process:
                 starting.cancel_scope.cancel()
 
             starting.start_soon(give_up_when_told)
+            self._identity = _as_task(self._identity, await self._ecs.look())
             async with opened_store(store_choice(self._settings)) as store:
                 with anyio.CancelScope(shield=True):  # from here on a signal means drain; every phase of it is bounded
                     code = await self._with_store(store, base_url)
@@ -161,6 +166,7 @@ class Process:
         try:
             engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
             engine.metrics.event_loop_lag.watch(self._lag.recent_s)
+            engine.metrics.worker_clock_error.watch(self._ecs.clock_error)
             self._showing.engine = engine
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)
@@ -193,6 +199,7 @@ class Process:
         before = _counters(engine)
         signal_at_s = self._signals.first_at_s if self._signals.first_at_s is not None else monotonic_s()
         shutdown = engine.shutdown(signal_at_s=signal_at_s, budget_s=self._budget_s, spill_asked=lambda: self._spill_asked)
+        shutdown.is_told_to_stop = self._ecs.is_told_to_stop
         self._showing.shutdown = shutdown
         code = ExitCode.LEFT_TO_TIME
         try:
@@ -214,9 +221,11 @@ class Process:
     def _report(self, engine: Engine, shutdown: Shutdown, before: dict[str, int], code: ExitCode) -> dict[str, object]:
         successor, me, after = shutdown.successor, self._identity, _counters(engine)
         departure = Departure(
-            reason=shutdown.reason,
+            reason=shutdown.rotation.reason,
+            reason_source=shutdown.rotation.source,
             signal=self._signals.name,
             signals_seen=self._signals.seen,
+            task_arn=self._ecs.task.arn if self._ecs.task else None,
             family=me.family,
             revision=me.revision,
             successor=successor.owner if successor else None,
@@ -275,10 +284,25 @@ async def _close_all(brokers: Sequence[Served]) -> None:
             closing.start_soon(served.broker.close)
 
 
-def _identity(*, sole: bool) -> Identity:
+def _identity(settings: Settings, *, is_managed: bool) -> Identity:
     """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one."""
-    task = f"{socket.gethostname()}-{os.getpid()}"
-    return Identity(owner=OwnerId(f"{task}-{secrets.token_hex(4)}"), task=task, family="", revision=0, sole=sole)
+    task, revision = f"{socket.gethostname()}-{os.getpid()}", settings.registry.revision
+    return Identity(
+        owner=OwnerId(f"{task}-{secrets.token_hex(4)}"),
+        task=task,
+        family="",
+        revision=revision,
+        sole=settings.redis.url == EMBEDDED,
+        is_managed=is_managed or revision > 0,
+    )
+
+
+def _as_task(me: Identity, task: EcsTask | None) -> Identity:
+    """With what ECS says of us, if it does. A revision that somebody set stands."""
+    if task is None:
+        return me
+    log.info("ecs_task", task=task.arn, family=task.family, revision=task.revision, zone=task.zone, clock_error_s=task.clock_error_s)
+    return replace(me, task=task.arn, family=task.family, revision=me.revision or task.revision, zone=task.zone)
 
 
 def _world() -> World:

@@ -114,11 +114,13 @@ class PhaseTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
-    """Who left, why, and how patient it was; the report's head."""
+    """Who left, why, and how patient it was; the report's head. `task_arn` None where the platform gave none."""
 
     reason: str
+    reason_source: str
     signal: str | None
     signals_seen: int
+    task_arn: str | None
     family: str
     revision: int
     successor: OwnerId | None
@@ -144,10 +146,10 @@ def drain_report(departure: Departure, leavings: Leavings, *, exit_code: int) ->
     return {
         "event": "drain_report",
         "reason": departure.reason,
-        "reason_source": "membership",
+        "reason_source": departure.reason_source,
         "signal": departure.signal,
         "signals_seen": departure.signals_seen,
-        "task_arn": None,
+        "task_arn": departure.task_arn,
         "family": departure.family,
         "revision": departure.revision,
         "successor": departure.successor,

@@ -155,4 +155,5 @@ class Metrics:
             "shutdown.phase.duration", "One phase of the shutdown.", (SHUTDOWN_PHASE,), DURATION_BUCKETS_S
         )
         self.shutdown_spilled = Counter("shutdown.spilled", "Deliveries parked by a shutdown.", ())
+        self.worker_clock_error = Gauge("worker.clock_error", "Bound of the clock's error, where ECS tells one.", unit="seconds")
         self.worker_rotations = Counter("worker.rotations", "Shutdowns by reason, counted when one begins.", (ROTATION,))

@@ -13,7 +13,7 @@ The same steps hand over one shard while the worker runs on.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ import structlog
 from worker.client_registry.port import Member
 from worker.client_registry.proofs import SEAL, Checkpointed, Drained, Quiesced, SocketsClosed
 from worker.client_registry.registry import Registry
+from worker.client_registry.rotation import UNTOLD, rotation
 from worker.client_registry.tenure import Tenure
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
@@ -88,6 +89,12 @@ class Shutdown:
         self._counted: dict[Shard, Tenure] = {}
         """Whose work each account counts."""
         self.successor: Member | None = None
+        self.rotation = UNTOLD
+        self._members: Sequence[Member] | None = None
+        """Who was live at the signal; None where nobody could say."""
+        self.is_told_to_stop: Callable[[], Awaitable[bool | None]] = _untold
+        """Asks the platform, within half a second, whether it wants us gone; None where there is none or it does not say."""
+        self._is_told: bool | None = None
         self.at_signal: dict[str, float] = {}
         self.spilled_events = 0
         self.spilled_webhooks: set[WebhookId] = set()
@@ -99,8 +106,10 @@ class Shutdown:
 
     async def run(self) -> None:
         """All phases. Each is bounded; none raises for a store that is away."""
-        async with self._phase("prepare", self._before_reserve()):
+        async with self._phase("prepare", self._before_reserve()), anyio.create_task_group() as preparing:
+            preparing.start_soon(self._ask_platform)
             await self._prepare()
+        self._say_why()
         async with self._phase("quiesce", self._before_reserve()):
             self._quiesce()
         async with self._phase("drain", self._before_reserve()):
@@ -118,7 +127,7 @@ class Shutdown:
             await self._await_claims()
 
     async def _prepare(self) -> None:
-        """Why am I stopping, who comes after me; nothing new is claimed or acquired from here."""
+        """Who comes after me; nothing new is claimed or acquired from here."""
         rooms = self._rooms
         rooms.registry.is_draining = True
         rooms.retry_pump.is_stopped = True
@@ -133,11 +142,21 @@ class Shutdown:
         try:
             await rooms.registry.announce()
             self.successor = await rooms.registry.successor()
+            self._members = rooms.registry.members
         except AWAY as exc:
             log.warning("successor_unknown", cause=str(exc), next_step="drained as if alone")
-        rooms.metrics.worker_rotations.add(self.reason)
         await self._count_journals()
         self.at_signal["journal_backlog"] = sum(a.pending_at_signal for a in self.accounts.values())
+
+    async def _ask_platform(self) -> None:
+        self._is_told = await self.is_told_to_stop()
+
+    def _say_why(self) -> None:
+        """Why am I stopping: for people. Nothing that follows goes by it."""
+        rooms, successor = self._rooms, self.successor
+        self.rotation = rotation(rooms.registry.identity, self._members, is_told_to_stop=self._is_told)
+        rooms.metrics.worker_rotations.add(self.rotation.reason)
+        log.info("rotation", reason=self.rotation.reason, reason_source=self.rotation.source, successor=successor and successor.owner)
 
     def _open_account(self, tenure: Tenure, tail: Position) -> None:
         self.accounts[tenure.shard] = ShardAccount.opened(tenure, tail)
@@ -327,13 +346,6 @@ class Shutdown:
         log.info("shutdown_phase", phase=name, ms=round(took_s * 1000), cut=cut)
 
     @property
-    def reason(self) -> str:
-        """Why we stop, as far as the membership tells: a newer revision, another worker of ours, or nobody after us."""
-        if self.successor is None:
-            return "local"
-        return "deployment" if self.successor.revision > self._rooms.registry.identity.revision else "replacement"
-
-    @property
     def left_nothing(self) -> bool:
         """Every shard was released, every attempt under way was settled: nothing is left to time."""
         return all(account.is_released for account in self.accounts.values()) and self.claims_left == 0 and self.unconfirmed == 0
@@ -341,3 +353,8 @@ class Shutdown:
     @property
     def spilled(self) -> dict[str, int]:
         return {"events": self.spilled_events, "webhooks": len(self.spilled_webhooks), "unconfirmed": self.unconfirmed}
+
+
+async def _untold() -> bool | None:
+    """No platform that could be asked."""
+    return None

@@ -69,6 +69,7 @@ async def test_every_declared_metric_has_a_sample_after_an_eventful_life(monkeyp
         a = await it.owning()
         lag = LoopLag()
         a.engine.metrics.event_loop_lag.watch(lag.recent_s)
+        a.engine.metrics.worker_clock_error.watch(lambda: 0.001)
         it.answer("fails", Fails(stage=Stage.CONNECT, cause=Cause.REFUSED))
         it.answer("hangs", Hangs())
         await it.push(a, 5)

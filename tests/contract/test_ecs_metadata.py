@@ -36,7 +36,7 @@ async def test_the_task_is_asked_for_beside_the_uri_and_remembered() -> None:
     assert task is not None
     assert (task.arn, task.family, task.revision) == (ARN, "worker", 26)
     assert metadata.task == task
-    assert metadata.clock_error_s() == 0.0025
+    assert metadata.clock_error() == {(): 0.0025}
 
 
 @pytest.mark.parametrize(("desired", "told"), [("RUNNING", False), ("STOPPED", True), ("PENDING", None), ("", None)])
@@ -53,7 +53,7 @@ async def test_elsewhere_nobody_is_asked_and_nothing_is_said() -> None:
         metadata = EcsMetadata(None)
         assert await metadata.look() is None
         assert await metadata.is_told_to_stop() is None
-        assert metadata.clock_error_s() is None
+        assert metadata.clock_error() == {}
     assert lines == []
 
 

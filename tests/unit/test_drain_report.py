@@ -72,7 +72,17 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
     account.close(it, Position(3))
     account.released_to, account.is_released, account.held_after_signal_ms = OwnerId("b"), True, 12
     report = drain_report(
-        Departure(reason="deployment", signal="SIGTERM", signals_seen=1, family="f", revision=3, successor=OwnerId("b"), budget_s=110),
+        Departure(
+            reason="deployment",
+            reason_source="membership",
+            signal="SIGTERM",
+            signals_seen=1,
+            task_arn="arn:x",
+            family="f",
+            revision=3,
+            successor=OwnerId("b"),
+            budget_s=110,
+        ),
         Leavings(
             phases=[PhaseTime(name="drain", ms=5, cut=False)],
             accounts=[account],

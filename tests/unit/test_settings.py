@@ -172,7 +172,7 @@ def test_an_unknown_key_that_is_near_a_known_one_is_asked_about(toml: Toml) -> N
     toml("[http]\nprot = 1\n[registry]\nelephants = 1\n")
     assert faults() == [
         "http.prot: unknown setting: did you mean port?",
-        "registry.elephants: unknown setting: allowed: shards, lease_ttl_s",
+        "registry.elephants: unknown setting: allowed: shards, lease_ttl_s, revision",
     ]
 
 

@@ -125,9 +125,10 @@ class EcsMetadata:
         told = await self.look(within_s=TOLD_AGAIN_WITHIN_S)
         return None if told is None else {STOPPED: True, RUNNING: False}.get(told.desired_status)
 
-    def clock_error_s(self) -> float | None:
-        """As last told."""
-        return None if self.task is None else self.task.clock_error_s
+    def clock_error(self) -> dict[tuple[str, ...], float]:
+        """A gauge's source: the bound in seconds as last told, nothing where it was not."""
+        bound_s = None if self.task is None else self.task.clock_error_s
+        return {} if bound_s is None else {(): bound_s}
 
 
 def _document(page: Page) -> object:

@@ -8,7 +8,7 @@ Waiting for a lease is a normal way to live: it changes no health answer and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -87,6 +87,8 @@ class Registry:
         self._acquiring = anyio.Lock()
         self._spent: dict[Shard, Token] = {}
         """Tokens that must not be answered again: given back before the shard is asked for."""
+        self.members: Sequence[Member] = ()
+        """Who was live, us included, when it was last looked up."""
         self.is_draining = False
         self.is_ready = False
 
@@ -255,7 +257,8 @@ class Registry:
 
     async def successor(self) -> Member | None:
         """A live worker that could take over: ready, not draining; the newest revision, then the one that holds least."""
-        others = [m for m in await self._membership.live() if m.owner != self.identity.owner and m.ready and not m.draining]
+        self.members = await self._membership.live()
+        others = [m for m in self.members if m.owner != self.identity.owner and m.ready and not m.draining]
         return max(others, key=lambda m: (m.revision, -m.shards), default=None)
 
     async def release(self, proof: Checkpointed, *, to: OwnerId | None) -> bool:

@@ -4,7 +4,7 @@ Environment first (`WORKER_` prefix, `__` between levels), then the TOML file na
 What is unknown is an error. Only `app`, `__main__` and `commands` see these objects; every other room gets its slice.
 """
 
-from worker.settings.load import load
+from worker.settings.load import Platform, load, platform
 from worker.settings.model import Settings
 
-__all__ = ["Settings", "load"]
+__all__ = ["Platform", "Settings", "load", "platform"]

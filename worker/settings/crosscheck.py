@@ -10,8 +10,9 @@ from worker.gateways import DEFAULT_SECRETS
 from worker.settings.model import Settings
 from worker.settings.sections import MIN_KEY_CHARS
 
+ECS_METADATA_VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 PLATFORM_VARIABLES = {
-    "ECS_CONTAINER_METADATA_URI_V4": "an ECS task",
+    ECS_METADATA_VARIABLE: "an ECS task",
     "KUBERNETES_SERVICE_HOST": "a Kubernetes pod",
 }
 """Where one of these is set, the disk dies with the process."""

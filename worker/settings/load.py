@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from worker.domain.errors import ConfigurationError
-from worker.settings.crosscheck import cross_faults
+from worker.settings.crosscheck import ECS_METADATA_VARIABLE, PLATFORM_VARIABLES, cross_faults
 from worker.settings.faults import fault_lines, unknown_variables
 from worker.settings.model import Settings
+
+
+class Platform(NamedTuple):
+    """Who starts and stops this process, as far as its environment tells.
+
+    `is_there`: somebody does; `ecs_metadata_uri`: where an ECS task asks about itself.
+    """
+
+    is_there: bool
+    ecs_metadata_uri: str | None
+
+
+def platform() -> Platform:
+    """Reads the environment."""
+    return Platform(
+        is_there=any(variable in os.environ for variable in PLATFORM_VARIABLES), ecs_metadata_uri=os.environ.get(ECS_METADATA_VARIABLE)
+    )
 
 
 def load() -> Settings:

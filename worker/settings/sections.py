@@ -16,6 +16,7 @@ from pydantic_settings import NoDecode
 from worker.domain.webhook_rules import is_http_url
 
 MIB = 1024 * 1024
+MAX_REVISION = (1 << 31) - 1
 
 
 class Section(BaseModel):
@@ -128,6 +129,12 @@ class BufferSettings(Section):
 class RegistrySettings(Section):
     shards: int = Field(16, ge=1, le=1_024, description="parts of the work that can have different owners; fixed at the first start")
     lease_ttl_s: float = Field(15, ge=5, le=300, description="a silent owner loses its shards after this long, seconds")
+    revision: int = Field(
+        0,
+        ge=0,
+        le=MAX_REVISION,
+        description="orders deployments: the newer take over from the older; 0: what ECS says, where there is ECS",
+    )
 
 
 RetryWait = Annotated[float, Field(ge=0.1, le=86_400)]
