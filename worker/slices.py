@@ -93,6 +93,7 @@ def opened_brokers(settings: Settings) -> list[Served]:
                     url=declared.url,
                     api_key=None if declared.api_key is None else declared.api_key.get_secret_value(),
                     timeout_s=declared.timeout_s,
+                    sockets=declared.sockets,
                 )
             ),
             frozenset(TenantId(tenant_id) for tenant_id in declared.tenant_ids),

@@ -87,13 +87,17 @@ class AlreadyExists(WorkerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConfig:
-    """One declared broker. `timeout_s`: for the whole of a call. Whom it serves is the roster's business."""
+    """One declared broker. `timeout_s`: for the whole of a call; `sockets`: whether its stream is read, where it has one.
+
+    Whom it serves is the roster's business.
+    """
 
     id: str
     gateway: str
     url: str = field(repr=False)
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 15.0
+    sockets: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

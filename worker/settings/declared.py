@@ -110,6 +110,7 @@ class BrokerDeclared(Section):
     api_key: SecretStr | None = None
     tenant_ids: tuple[Name, ...] = Field((), max_length=10_000)
     timeout_s: float = Field(15, ge=1, le=120)
+    sockets: bool = True
 
 
 class InstanceDeclared(Section):

@@ -5,6 +5,7 @@ Repeats nothing (retries have one owner, `worker/instances/`), follows no redire
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from time import perf_counter
 from types import SimpleNamespace
@@ -45,14 +46,26 @@ _CAUSES = {
 
 
 class BrokerClient:
-    """The connections to one broker; made on first use, inside the loop. `needs_key`: nothing works without one."""
+    """The connections to one broker; made on first use, inside the loop.
 
-    def __init__(self, config: BrokerConfig, *, key_header: str, needs_key: bool, resolver: AbstractResolver | None = None) -> None:
+    `needs_key`: nothing works without one. `tls` None: the machine's own certificates.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        key_header: str,
+        needs_key: bool,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.config = config
         self.broker = f"broker {config.id} ({config.gateway})"
         self._keys = {key_header: config.api_key} if config.api_key else {}
         self._missing = (f"brokers.{config.id}.api_key",) if needs_key and not config.api_key else ()
         self._resolver = resolver
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
 
@@ -79,7 +92,9 @@ class BrokerClient:
             raise failure(self.broker, BrokerCause.CONNECT, "is not asked any more, this worker is stopping")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, resolver=self._resolver),
+                connector=aiohttp.TCPConnector(
+                    limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, resolver=self._resolver, ssl=self._tls or True
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=_NO_TIMEOUT,
                 auto_decompress=False,
