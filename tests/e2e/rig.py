@@ -76,6 +76,7 @@ class Worker:
         self.data_dir = directory / "data"
         self.log = directory / "log"
         self.command = [sys.executable, "-m", "worker", "run"]
+        self.more_environment: dict[str, str] = {}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._session = session
@@ -96,7 +97,7 @@ class Worker:
             "SHUTDOWN__STOP_TIMEOUT_S": "30",
             **self._settings,
         }
-        return inherited | {f"WORKER_{name}": value for name, value in ours.items()}
+        return inherited | {f"WORKER_{name}": value for name, value in ours.items()} | self.more_environment
 
     @property
     def pid(self) -> int:
