@@ -8,7 +8,7 @@ Waiting for a lease is a normal way to live: it changes no health answer and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -89,6 +89,8 @@ class Registry:
         """Tokens that must not be answered again: given back before the shard is asked for."""
         self.members: Sequence[Member] = ()
         """Who was live, us included, when it was last looked up."""
+        self.holders: Mapping[Shard, OwnerId] = {}
+        """Who held what at the last heartbeat: for people."""
         self.is_draining = False
         self.is_ready = False
 
@@ -296,6 +298,8 @@ class Registry:
         while True:
             try:
                 await self.announce()
+                self.members = await self._membership.live()
+                self.holders = await self._leases.holders([Shard(number) for number in range(self.shards)])
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("heartbeat_not_sent", cause=str(exc), next_step="sent again with the next one")
             await self._renewal.pause(self._renewal.heartbeat_every_s)
