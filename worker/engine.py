@@ -37,6 +37,7 @@ from worker.event_integration.careful import CarefulReading
 from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.checkpointer import Checkpointer
+from worker.event_integration.enrichment import Enrichment
 from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
 from worker.event_integration.leaving import Leaving
@@ -126,6 +127,9 @@ class World:
 
 class Engine:
     """Built by plain constructor calls in the order of the way of an event; `run` until cancelled, `shutdown` before that."""
+
+    contacts: Enrichment | None = None
+    """Who knows contacts, for webhooks that want them; set before `run`."""
 
     def __init__(
         self, store: Store, transport: Transport, catalog: Catalog, identity: Identity, settings: EngineSettings, world: World
@@ -254,6 +258,9 @@ class Engine:
         async with anyio.create_task_group() as loops:
             for loop in (self.writer.run, self.settling.run, self.sweep.run, self.checkpointer.run, self.attempts.run):
                 loops.start_soon(loop)
+            if self.contacts is not None:
+                self.pipeline.builder.enrichment = self.contacts
+                loops.start_soon(self.contacts.run)
             await loops.start(self.follower.run)
             await loops.start(self.door.run)
             await loops.start(self.standing.run)
@@ -367,4 +374,5 @@ class Engine:
 
     def statistics(self) -> dict[str, Any]:
         """`/status`: everything's `statistics()`."""
-        return self._observed.statistics()
+        contacts = {} if self.contacts is None else {"contacts": self.contacts.statistics()}
+        return self._observed.statistics() | contacts

@@ -29,6 +29,9 @@ from worker.api.targets import Targets
 from worker.api.tenants import tenant_endpoints
 from worker.api.webhooks import Defaults, WebhookServices, webhook_endpoints
 from worker.api.webhooks_acting import acting_endpoints
+from worker.contact_metadata_cache.asking import Asking
+from worker.contact_metadata_cache.cache import ContactMetadataCache
+from worker.contact_metadata_cache.port import ContactStore
 from worker.domain.destinations import Destinations
 from worker.domain.ids import EventKey, WebhookId, shard_of
 from worker.engine import Engine
@@ -41,6 +44,7 @@ from worker.instances.idempotency import Idempotency
 from worker.instances.naming import ALPHABET
 from worker.instances.parts import InstanceParts, Known, Served, Surroundings
 from worker.instances.repairing import Clocks as InstanceClocks
+from worker.instances.roster import Roster
 from worker.instances.snapshots import Snapshots
 
 SECRET_BYTES = 32
@@ -53,6 +57,8 @@ class Store(EngineStore, Protocol):
 
     @property
     def call_counts(self) -> CallCounts: ...
+    @property
+    def contacts(self) -> ContactStore: ...
     @property
     def idempotency(self) -> Idempotency: ...
     @property
@@ -94,6 +100,15 @@ def instance_parts(engine: Engine, store: Store, settings: ManagementSettings, b
         public_url=settings.public_url,
     )
     return InstanceParts(Known(catalog=engine.catalog, registrar=engine.registrar), store, brokers, around, engine.metrics)
+
+
+def contact_cache(engine: Engine, store: Store, brokers: Roster) -> ContactMetadataCache:
+    """What webhooks are told of contacts: the engine's, before it runs."""
+    metrics = engine.metrics
+    asking = Asking(engine.catalog, brokers, monotonic_s, metrics.contact_metadata_cache_fetch_duration.record)
+    cache = ContactMetadataCache(store.contacts, asking, monotonic_s, metrics.contact_metadata_cache_lookups)
+    cache.is_store_tight = lambda: engine.door.is_store_tight
+    return cache
 
 
 def management_endpoints(

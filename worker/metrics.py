@@ -24,8 +24,26 @@ SHUTDOWN_PHASE = Label("phase", closed=("prepare", "quiesce", "drain", "spill", 
 LOST = Label("reason", closed=("expired", "stale", "stalled", "redis"))
 ROTATION = Label("reason", closed=("deployment", "replacement", "scale_in", "local", "unknown"))
 DEAD_REASON = Label("reason", limit=32)
+CLOSED = Label(
+    "reason",
+    closed=(
+        "refused",
+        "unauthorized",
+        "unknown_instance",
+        "timeout",
+        "replaced",
+        "server_left",
+        "broken",
+        "protocol",
+        "silent",
+        "stalled",
+        "left",
+        "lease_lost",
+    ),
+)
 INSTANCES_STAGE = Label("stage", closed=("refresh", "list", "create"))
 INSTANCES_OUTCOME = Label("outcome", closed=("ok", "stale", "failed"))
+LOOKUP = Label("result", closed=("hit", "stale", "negative", "miss", "timeout", "not_connected", "limited"))
 EVENT_TYPE = Label(
     "event_type",
     closed=("message", "receipt", "presence", "connection", "qr", "call", "group", "contact", "history", "system", "unknown"),
@@ -58,7 +76,9 @@ class Metrics:
         self._delivery()
         self._webhooks()
         self._instances()
+        self._contacts()
         self._ownership()
+        self._sockets()
 
     def __iter__(self) -> Iterator[Instrument]:
         """Every instrument, in the order of the catalogue."""
@@ -138,6 +158,16 @@ class Metrics:
         )
         self.broker_health = Gauge("broker.health", "1: the gateway's brokers answer; 0: a circuit of theirs is open.", (GATEWAY,))
 
+    def _contacts(self) -> None:
+        self.contact_metadata_cache_lookups = Counter(
+            "contact_metadata_cache.lookups",
+            "hit, stale, negative, miss: what a delivery found of a picture; timeout, not_connected, limited: why a broker did not say.",
+            (LOOKUP,),
+        )
+        self.contact_metadata_cache_fetch_duration = Histogram(
+            "contact_metadata_cache.fetch.duration", "One question to a broker.", (), DURATION_BUCKETS_S
+        )
+
     def _ownership(self) -> None:
         self.client_registry_shards_held = Gauge("client_registry.shards_held", "Shards this worker owns.", fold=Fold.SUM)
         self.client_registry_fencing_token = Gauge("client_registry.fencing_token", "Token of the tenure.", (SHARD,))
@@ -157,3 +187,10 @@ class Metrics:
         self.shutdown_spilled = Counter("shutdown.spilled", "Deliveries parked by a shutdown.", ())
         self.worker_clock_error = Gauge("worker.clock_error", "Bound of the clock's error, where ECS tells one.", unit="seconds")
         self.worker_rotations = Counter("worker.rotations", "Shutdowns by reason, counted when one begins.", (ROTATION,))
+
+    def _sockets(self) -> None:
+        self.websocket_connected = Gauge("websocket.connected", "Open streams of gateways.", (GATEWAY,), fold=Fold.SUM)
+        self.websocket_reconnects = Counter("websocket.reconnects", "Streams lost or refused, before the next try.", (GATEWAY, CLOSED))
+        self.websocket_last_event_age = Gauge(
+            "websocket.last_event_age", "Since any stream of the gateway last brought an event.", (GATEWAY,), unit="seconds"
+        )

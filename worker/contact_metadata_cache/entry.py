@@ -55,6 +55,11 @@ class Entry:
         known_s = max(self.answered_s, self.name_kept_s) + KEPT_S
         return max(known_s, self.failed_s + FAILED_S, self.loaded_s + FAILED_S)
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the store was asked since this was forgotten last; it is asked again before a broker is."""
+        return self.loaded_s > NEVER_S
+
     def wants_name_kept(self, name: str, now_s: float) -> bool:
         return name != self.name or now_s >= self.name_kept_s + FRESH_S
 

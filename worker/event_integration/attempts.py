@@ -19,7 +19,7 @@ from worker.event_integration.retry_queue import Parked
 class Attempt:
     """One POST under way. `claiming`: its claim is on its way to the store, so an outcome that comes first waits in `early`."""
 
-    __slots__ = ("claiming", "deadline", "delivery", "early", "slot", "started_s", "task", "webhook")
+    __slots__ = ("claiming", "deadline", "delivery", "early", "enriched_in_s", "slot", "started_s", "task", "webhook")
 
     def __init__(self, delivery: Delivery, webhook: Webhook, slot: Slot, started_s: float, deadline: Deadline) -> None:
         self.delivery = delivery
@@ -30,6 +30,8 @@ class Attempt:
         self.claiming: asyncio.Future[Parked | None] | None = None
         self.early: tuple[Outcome, str] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.enriched_in_s: float | None = None
+        """None: its webhook wants no contacts."""
 
 
 class UnderWay:

@@ -67,7 +67,7 @@ class AttemptsLog(Protocol):
     async def forget(self, webhook_id: WebhookId) -> None: ...
 
 
-_Noted: TypeAlias = tuple[float, float, EventKey, DeliveryId, int, type[Outcome], Answer | Failure]
+_Noted: TypeAlias = tuple[float, float, EventKey, DeliveryId, int, type[Outcome], Answer | Failure, float | None]
 
 
 class AttemptsRecorder:
@@ -91,7 +91,7 @@ class AttemptsRecorder:
         if noted is None:
             noted = self._noted[delivery.webhook_id] = deque(maxlen=KEPT)
         key, number = delivery.event.record.event_key, delivery.attempts + 1
-        noted.append((now_s, attempt.started_s, key, delivery.delivery_id, number, type(outcome), result))
+        noted.append((now_s, attempt.started_s, key, delivery.delivery_id, number, type(outcome), result, attempt.enriched_in_s))
 
     async def run(self) -> None:
         """Until cancelled; what was noted in the last second is written then."""
@@ -118,7 +118,7 @@ class AttemptsRecorder:
             log.debug("attempts_not_logged", count=dropped, next_step="none; deliveries are not touched by it")
 
     def _entry(self, noted: _Noted) -> AttemptEntry:
-        ended_s, started_s, event_key, delivery_id, number, outcome, result = noted
+        ended_s, started_s, event_key, delivery_id, number, outcome, result, enriched_in_s = noted
         answer, failure = (result, None) if isinstance(result, Answer) else (None, result)
         return AttemptEntry(
             at_s=ended_s + self._offset_s,
@@ -130,5 +130,5 @@ class AttemptsRecorder:
             status=answer.status if answer else None,
             error=None if failure is None else failure.cause.value + (f": {failure.detail}" if failure.detail else ""),
             stage=failure.stage if failure else None,
-            phases_s=result.phases_s,
+            phases_s=result.phases_s if enriched_in_s is None else {Stage.ENRICH: enriched_in_s, **result.phases_s},
         )

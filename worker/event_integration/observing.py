@@ -59,6 +59,8 @@ class Observer:
         cells.event.record(now_s - event.read_at_s)
         for phase, seconds in result.phases_s.items():
             (cells.phases.get(phase) or self._phase_of(cells, webhook, phase)).record(seconds)
+        if attempt.enriched_in_s is not None:
+            (cells.phases.get(Stage.ENRICH) or self._phase_of(cells, webhook, Stage.ENRICH)).record(attempt.enriched_in_s)
         if word == "delivered":
             received_s = datetime.fromisoformat(event.record.received_at).timestamp()
             cells.end_to_end.record(max(0.0, now_s + self._offset_s - received_s))

@@ -137,6 +137,7 @@ class Pipeline:
             if not wanted:
                 self._observer.unrouted(record)
             return
+        self.builder.expect(record, wanted)
         event = BufferedEvent(tenure, position, record, len(data), now_s)
         for webhook_id in left:
             chat = self._chats.chat_of(tenure, webhook_id, record) if webhook_id in self._ordered else None
@@ -280,7 +281,7 @@ class Pipeline:
         """One POST under its deadline. Ends in `_finish`, whatever happens."""
         stage = Stage.QUEUE
         try:
-            request = await self.builder.build(attempt.webhook, attempt.delivery)
+            request = await self.builder.build(attempt.webhook, attempt.delivery, attempt)
             stage = Stage.SEND
             result = await self._transport.deliver(request, attempt.deadline)
         except asyncio.CancelledError:
@@ -291,9 +292,8 @@ class Pipeline:
             self._report_fault(attempt, result)
         self._finish(attempt, result)
 
-    def _report_fault(self, attempt: Attempt, result: Failure) -> None:
-        event_key = attempt.delivery.event.record.event_key
-        log.error("attempt_failed_inside", cause=result.detail, webhook=attempt.webhook.id, event_key=event_key)
+    def _report_fault(self, of: Attempt, result: Failure) -> None:
+        log.error("attempt_failed_inside", cause=result.detail, webhook=of.webhook.id, event_key=of.delivery.event.record.event_key)
 
     def _finish(self, attempt: Attempt, result: Answer | Failure) -> None:
         """Decides, frees the slot, settles, and gives the slot to whoever waits."""

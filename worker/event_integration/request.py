@@ -12,8 +12,9 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from worker.domain.catalog import Webhook
+from worker.domain.contact import Contact
 from worker.domain.ids import DeliveryId, Token
-from worker.domain.record import Record, normalized_body, raw_body
+from worker.domain.record import Record, normalized_body, raw_body, with_contact
 from worker.event_integration.signing import Signer
 from worker.event_integration.transport import Request
 
@@ -53,12 +54,19 @@ class PreparedWebhook:
         self._headers = {"user-agent": USER_AGENT, **{name.lower(): value for name, value in webhook.headers.items()}}
         self._remembered: dict[tuple[str, ...], dict[str, str]] = {}
 
-    def request(self, record: Record, delivery_id: DeliveryId, attempt: int, token: Token, wall_now_s: float) -> Request:
-        """The attempt's request; `attempt` counts from 1, `wall_now_s` is stamped (whole seconds) and signed."""
+    def request(
+        self, record: Record, delivery_id: DeliveryId, attempt: int, token: Token, wall_now_s: float, contact: Contact | None = None
+    ) -> Request:
+        """The attempt's request; `attempt` counts from 1, `wall_now_s` is stamped (whole seconds) and signed.
+
+        `contact` is told where the webhook wants it, and its body has room for it (`wants_contact`).
+        """
         if self._is_raw:
             body, content_type = raw_body(record)
         else:
             body, content_type = normalized_body(record), "application/json"
+            if self.webhook.enrich_contact:
+                body = with_contact(body, contact)
         timestamp_s = int(wall_now_s)
         if wall_now_s >= self._signer_until_s:
             self._signer, self._signer_until_s = _signer(self.webhook, wall_now_s)
@@ -90,6 +98,11 @@ class PreparedWebhook:
 
     def __repr__(self) -> str:
         return f"<PreparedWebhook {self.webhook.id}>"
+
+
+def wants_contact(webhook: Webhook) -> bool:
+    """`raw` is the gateway's own: nothing is put into it."""
+    return webhook.enrich_contact and webhook.format != "raw"
 
 
 def _signer(webhook: Webhook, wall_now_s: float) -> tuple[Signer, float]:
