@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.client_registry.registry import Registry
+from worker.client_registry.roll import roll
 from worker.directory.following import Follower
 from worker.domain.catalog import Catalog
 from worker.event_buffer.lanes import EventBuffer
@@ -71,6 +72,7 @@ class Observed:
             "settling": self.settling.statistics(),
             "retry_queue": {"depth": self.retry_pump.depth},
             "registry": self.registry.role(),
+            **roll(self.registry),
             "directory": self.follower.statistics(),
             "journal": {"events_read": self.reader.events_read},
         }
