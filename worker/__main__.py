@@ -8,7 +8,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # the C half of `signal`, 10 ms earlier than the whole: a SIGTERM waits from here on
 import sys
 
-if __name__ == "__main__" and sys.argv[1:] in ([], ["run"]):
+if __name__ == "__main__" and sys.argv[1:2] in ([], ["run"]):
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT))
 
 from worker.lifecycle import arm
@@ -17,15 +17,19 @@ from worker.lifecycle import arm
 def main(arguments: list[str] | None = None) -> int:
     """Runs what was asked for and answers the exit code (contract 1)."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words in ([], ["run"]):
-        signals = arm()
+    signals = arm() if words[:1] in ([], ["run"]) else None
+    if signals is not None and words in ([], ["run"]):
         from worker.commands.run import run
 
         return run(signals)
+    if signals is not None and words[1:2] == ["--seat"]:  # a child of `run --processes`; the rest is its parent's word
+        from worker.commands.run import run_in_seat
+
+        return run_in_seat(signals, words[2])
 
     from worker.commands.line import line
 
-    return line(words)
+    return line(words, signals)
 
 
 if __name__ == "__main__":

@@ -46,10 +46,12 @@ from worker.ingest.entrance import Entrance
 from worker.ingest.preparation import Stamps
 from worker.ingest.routes import ingest_routes
 from worker.instances.parts import Served
-from worker.lifecycle import ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
+from worker.lifecycle import WATCHDOG_GRACE_S, ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
 from worker.management import instance_parts, open_api
+from worker.processes.seat import Seat
+from worker.processes.to_parent import ToParent
 from worker.settings import Settings, platform
 from worker.showing import Showing
 from worker.shutdown import Shutdown
@@ -58,19 +60,23 @@ from worker.terminal import show_live
 
 log = structlog.get_logger("worker.app")
 
-WATCHDOG_GRACE_S = 3.0
 KEEP_REPORT_S = 1.0
 """`keep_drain_report`: within the grace."""
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address among all of them
 
 
-async def run(settings: Settings, signals: Signals) -> ExitCode:
-    """One life of a worker, until a signal was answered with a drain. Raises `ConfigurationError`, `DependencyUnreachable`."""
+async def run(settings: Settings, signals: Signals, parent: ToParent | None = None) -> ExitCode:
+    """One life of a worker, until a signal was answered with a drain. Raises `ConfigurationError`, `DependencyUnreachable`.
+
+    `parent`: where it is one of several processes.
+    """
     signals.attach(asyncio.get_running_loop())
     lines = stderr_lines()
-    set_up(lines)
+    set_up(lines, console=True if parent is not None and parent.seat.console else None)
+    if parent is not None:
+        structlog.contextvars.bind_contextvars(process=parent.seat.index)
     try:
-        return await Process(settings, signals, lines).live()
+        return await Process(settings, signals, lines, parent).live()
     except (ConfigurationError, DependencyUnreachable):
         raise
     except Exception as exc:
@@ -93,8 +99,10 @@ def _told_to_operator(exc: BaseException) -> ConfigurationError | DependencyUnre
 class Process:
     """`live` once; everything it opens it closes, in the reverse order."""
 
-    def __init__(self, settings: Settings, signals: Signals, lines: Lines) -> None:
+    def __init__(self, settings: Settings, signals: Signals, lines: Lines, parent: ToParent | None = None) -> None:
         self._settings = settings
+        self._parent = parent or ToParent(Seat())
+        self._seat = self._parent.seat
         self._signals = signals
         self._lines = lines
         self._lag = LoopLag()
@@ -104,8 +112,9 @@ class Process:
         self._budget_s = settings.shutdown.budget_s or settings.shutdown.stop_timeout_s - 10
         where = platform()
         self._ecs = EcsMetadata(where.ecs_metadata_uri)
-        self._identity = _identity(settings, is_managed=where.is_there)
+        self._identity = _identity(settings, self._seat, is_managed=where.is_there)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
+        self._showing.process = {"index": self._seat.index, "of": self._seat.of, "pid": os.getpid()}
         self._showing.api = self._api
         self._spill_asked = False
         self._live = anyio.CancelScope()
@@ -114,12 +123,15 @@ class Process:
         http = self._settings.http
         self._signals.limit(self._budget_s + WATCHDOG_GRACE_S)
         _, open_files = raise_open_files()
+        self._parent.tell(owner=self._identity.owner)
         log.info("worker_starts", pid=os.getpid(), owner=self._identity.owner, open_files=open_files, budget_s=self._budget_s)
         app = application(self.routes(), max_body_bytes=http.max_body_bytes)
-        async with serving(app, http.host, http.port) as port, anyio.create_task_group() as outside:
+        async with serving(app, http.host, http.port, self._seat.sockets()) as listening, anyio.create_task_group() as outside:
+            self._stop_accepting, port = listening.stop_accepting, listening.port
             log.info("listening", host=http.host, port=port, dashboard=f"http://{_seen_at(http.host)}:{port}/")
             outside.start_soon(self._lag.measure)
             outside.start_soon(self._show_live)
+            outside.start_soon(self._parent.hear)
             code = await self._until_stopped(f"http://127.0.0.1:{port}")
             outside.cancel_scope.cancel()
         return code
@@ -145,7 +157,7 @@ class Process:
 
             starting.start_soon(give_up_when_told)
             self._identity = _as_task(self._identity, await self._ecs.look())
-            async with opened_store(store_choice(self._settings)) as store:
+            async with opened_store(store_choice(self._settings, self._seat.store_url)) as store:
                 with anyio.CancelScope(shield=True):  # from here on a signal means drain; every phase of it is bounded
                     code = await self._with_store(store, base_url)
                 starting.cancel_scope.cancel()
@@ -188,14 +200,16 @@ class Process:
 
     async def _work(self, base_url: str) -> None:
         """Until the first signal; the demo's gateway ends with it."""
+        self._parent.tell(ready=True)
         async with anyio.create_task_group() as working:
-            if self._sink is not None:
+            if self._sink is not None and self._seat.index == 0:
                 working.start_soon(_push_demo, base_url)
             await self._signals.wait_first()
             working.cancel_scope.cancel()
 
     async def _drain(self, engine: Engine, store: RedisStore) -> ExitCode:
         """The shutdown and its report. Whatever goes wrong inside becomes exit code 70 with its cause in the log."""
+        await self._leave_siblings(engine)
         before = _counters(engine)
         signal_at_s = self._signals.first_at_s if self._signals.first_at_s is not None else monotonic_s()
         shutdown = engine.shutdown(signal_at_s=signal_at_s, budget_s=self._budget_s, spill_asked=lambda: self._spill_asked)
@@ -216,7 +230,18 @@ class Process:
         report = self._report(engine, shutdown, before, code)
         await self._keep(report, store)
         emit_report(self._lines, report, in_words=in_words(report))
+        self._parent.tell(report=report)
         return code
+
+    async def _leave_siblings(self, engine: Engine) -> None:
+        """Where all leave, once all have said so; where we leave alone, new connections are for those who stay."""
+
+        async def announce() -> None:
+            engine.registry.is_draining = True
+            await engine.registry.announce()
+
+        if not await self._parent.leave_together(announce) and self._seat.has_parent:
+            self._stop_accepting()
 
     def _report(self, engine: Engine, shutdown: Shutdown, before: dict[str, int], code: ExitCode) -> dict[str, object]:
         successor, me, after = shutdown.successor, self._identity, _counters(engine)
@@ -254,6 +279,7 @@ class Process:
     async def _show_live(self) -> None:
         with self._live:
             await show_live(self._lines, lambda: self._showing.live_line(self._time_left))
+            await self._parent.show(lambda: self._showing.live_line(self._time_left))
 
     async def _note_spill(self) -> None:
         await self._signals.wait_spill()
@@ -284,15 +310,18 @@ async def _close_all(brokers: Sequence[Served]) -> None:
             closing.start_soon(served.broker.close)
 
 
-def _identity(settings: Settings, *, is_managed: bool) -> Identity:
-    """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one."""
+def _identity(settings: Settings, seat: Seat, *, is_managed: bool) -> Identity:
+    """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one.
+
+    Siblings have their parent's mark in it.
+    """
     task, revision = f"{socket.gethostname()}-{os.getpid()}", settings.registry.revision
     return Identity(
-        owner=OwnerId(f"{task}-{secrets.token_hex(4)}"),
+        owner=OwnerId("-".join([task, *([seat.mark] if seat.mark else []), secrets.token_hex(4)])),
         task=task,
         family="",
         revision=revision,
-        sole=settings.redis.url == EMBEDDED,
+        sole=settings.redis.url == EMBEDDED and not seat.has_parent,
         is_managed=is_managed or revision > 0,
     )
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 IGNORED_FOR_S = 5.0
 """Duplicate senders (a supervisor and its shell, a process group) repeat a signal within moments."""
 DEFAULT_BUDGET_S = 110.0
+WATCHDOG_GRACE_S = 3.0
+"""Beyond the budget, for what comes after the phases: keeping the report, closing the store."""
 DUMP_PATIENCE_S = 1.0
 YOUNG_OBJECTS = 50_000
 """Containers made, less those freed, between two looks at the youngest generation."""

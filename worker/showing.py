@@ -15,7 +15,7 @@ from worker.shutdown import Shutdown
 
 
 class Showing:
-    """`engine`, `shutdown` and `api` are set by the process as they come to be."""
+    """`engine`, `shutdown`, `api` and `process` are set by the process as they come to be."""
 
     def __init__(self, owner: OwnerId, *, is_stopping: Callable[[], bool], lag: LoopLag, sink: DemoSink | None) -> None:
         self._owner = owner
@@ -25,6 +25,8 @@ class Showing:
         self.engine: Engine | None = None
         self.shutdown: Shutdown | None = None
         self.api: Frame | None = None
+        self.process: Mapping[str, int] = {}
+        """Which of how many it is, and its id."""
 
     def health(self) -> Health:
         return Health(ready=self._ready, role=self._role, statistics=self._statistics, metrics_text=self._metrics_text)
@@ -42,7 +44,7 @@ class Showing:
         return self.engine.registry.role()
 
     def _statistics(self) -> Mapping[str, Any]:
-        facts: dict[str, Any] = {"loop_lag_max_ms": round(self._lag.worst_s * 1000)}
+        facts: dict[str, Any] = {"loop_lag_max_ms": round(self._lag.worst_s * 1000), "process": self.process}
         if self.engine is not None:
             facts |= self.engine.statistics()
         if self.api is not None:

@@ -24,11 +24,11 @@ from worker.settings import Settings
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def store_choice(settings: Settings) -> StoreChoice:
-    """Which store is opened, and how."""
+def store_choice(settings: Settings, url: str | None = None) -> StoreChoice:
+    """Which store is opened, and how. `url`: of a server that the settings do not name."""
     journal = settings.journal
     return StoreChoice(
-        url=settings.redis.url,
+        url=url or settings.redis.url,
         data_dir=Path(settings.data_dir),
         shards=settings.registry.shards,
         dedupe_window_s=journal.dedupe_window_s,

@@ -53,6 +53,14 @@ async def embedded_redis(data_dir: Path) -> AsyncIterator[EmbeddedRedis]:
     Enter from the main thread (the server is tied to the thread that starts it). Raises `ConfigurationError` (directory held or not
     writable, no server to start, a newer server's data) and `DependencyUnreachable` (it does not come up; with its last words).
     """
+    async with prepared_redis(data_dir) as server:
+        await server.start()
+        yield server
+
+
+@asynccontextmanager
+async def prepared_redis(data_dir: Path) -> AsyncIterator[EmbeddedRedis]:
+    """The same, but not started yet: the directory is held and the address known, for who wants to wait for the server elsewhere."""
     if threading.current_thread() is not threading.main_thread():
         msg = "start the embedded Redis from the main thread: it would die with this one"
         raise RuntimeError(msg)
@@ -60,7 +68,6 @@ async def embedded_redis(data_dir: Path) -> AsyncIterator[EmbeddedRedis]:
     server = None
     try:
         server = await to_thread.run_sync(_prepared, data_dir, held)
-        await server.start()
         yield server
     finally:
         with anyio.CancelScope(shield=True):  # bounded inside

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
+import socket
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -18,11 +18,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from worker.api.errors import error
+from worker.api.listening import LISTEN_BACKLOG, why_not
 from worker.domain.errors import ConfigurationError
 
 MAX_CONNECTIONS = 4_096
 """Beyond, a connection is closed unanswered. Does not protect against somebody who holds them all open."""
-LISTEN_BACKLOG = 1_024
 IDLE_CONNECTION_S = 75.0
 LINGER_S = 1.0
 """How long the rest of a body is read after an answer given early, so that the sender gets to see the answer."""
@@ -42,30 +42,48 @@ def application(routes: Iterable[Route], *, max_body_bytes: int) -> web.Applicat
     return app
 
 
+class Listening:
+    """Where connections come in. `port`: one of the system's choice where 0 was asked for."""
+
+    def __init__(self, listeners: Sequence[asyncio.Server]) -> None:
+        self._listeners = listeners
+        self.port: int = listeners[0].sockets[0].getsockname()[1]
+
+    def stop_accepting(self) -> None:
+        """Connections that came by now stay; who comes later is taken by whoever else accepts there, or refused. Idempotent."""
+        for listener in self._listeners:
+            listener.close()
+
+
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Listens inside the block and yields the port (one of the system's choice for 0). Leave it last of all.
+async def serving(app: web.Application, host: str, port: int, listening: Sequence[socket.socket] = ()) -> AsyncIterator[Listening]:
+    """Listens inside the block; on sockets that listen already where they are given (others may accept on them too). Leave it last of all.
 
     Raises `ConfigurationError` when the address cannot be had. A request goes on when its client hangs up: an event half taken in is
     still worth taking in.
     """
+    async with _ready_to_accept(app) as accept:
+        loop = asyncio.get_running_loop()
+        if listening:
+            opened = Listening([await loop.create_server(accept, sock=sock, backlog=LISTEN_BACKLOG) for sock in listening])
+        else:
+            try:
+                opened = Listening([await loop.create_server(accept, host, port, backlog=LISTEN_BACKLOG)])
+            except OSError as exc:
+                raise ConfigurationError([why_not(exc, host, port)]) from exc
+        try:
+            yield opened
+        finally:
+            opened.stop_accepting()
+
+
+@asynccontextmanager
+async def _ready_to_accept(app: web.Application) -> AsyncIterator[Callable[[], asyncio.BaseProtocol]]:
+    """What makes a protocol for each connection. At the end answers under way get their time."""
     runner = web.AppRunner(app, handler_cancellation=False, shutdown_timeout=CLOSE_S)
     await runner.setup()
-    try:
-        listener = await _listen(runner, host, port)
-        try:
-            yield listener.sockets[0].getsockname()[1]
-        finally:
-            listener.close()
-    finally:
-        with anyio.move_on_after(2 * CLOSE_S, shield=True):
-            await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
     server = runner.server
     assert server is not None, "set up before it listens"
-
     loop, protocol_log = asyncio.get_running_loop(), _protocol_log()
 
     def accept() -> asyncio.BaseProtocol:
@@ -81,9 +99,10 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server
         )
 
     try:
-        return await loop.create_server(accept, host, port, backlog=LISTEN_BACKLOG)
-    except OSError as exc:
-        raise ConfigurationError([_why_not(exc, host, port)]) from exc
+        yield accept
+    finally:
+        with anyio.move_on_after(2 * CLOSE_S, shield=True):
+            await runner.cleanup()
 
 
 class _WithoutQuotes(logging.Filter):
@@ -127,14 +146,6 @@ class _TooMany(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
-
-
-def _why_not(exc: OSError, host: str, port: int) -> str:
-    if exc.errno == errno.EADDRINUSE:
-        return f"WORKER_HTTP__PORT: {port} on {host} is in use by another process; stop that one or choose a free port"
-    if exc.errno == errno.EACCES:
-        return f"WORKER_HTTP__PORT: {port} may not be opened by this user; choose one above 1023"
-    return f"WORKER_HTTP__HOST: cannot listen on {host}:{port} ({exc.strerror}); use an address of this machine"
 
 
 @web.middleware

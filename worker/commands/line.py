@@ -12,16 +12,16 @@ import typer
 from worker.commands.refusals import guarded
 from worker.domain.catalog import Catalog
 from worker.domain.errors import ConfigurationError
-from worker.lifecycle import ExitCode, arm
+from worker.lifecycle import ExitCode, Signals, arm
 from worker.settings import Settings
 
 application = typer.Typer(name="whatsapp-worker", add_completion=False, pretty_exceptions_enable=False)
 
 
-def line(words: list[str]) -> int:
-    """Parses and runs; answers the exit code. A word that is not understood is 2, as everywhere."""
+def line(words: list[str], signals: Signals | None = None) -> int:
+    """Parses and runs; answers the exit code. A word that is not understood is 2, as everywhere. `signals`: if already taken."""
     try:
-        application(words)
+        application(words, obj=signals)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
@@ -43,9 +43,21 @@ def words_of_all(
 
 
 @application.command("run")
-def run_command() -> None:
+def run_command(
+    context: typer.Context,
+    *,
+    processes: Annotated[int, typer.Option(help="Workers on one port, under a parent; 0: one for each usable core.", min=0, max=64)] = 1,
+    process_ports: Annotated[
+        int | None,
+        typer.Option(help="Each process listens on one of its own too, for its /metrics: the first here, the next on the next.", min=1),
+    ] = None,
+) -> None:
     """The daemon (default). SIGTERM or Ctrl-C drains it; settings come from the environment and the file named by WORKER_CONFIG."""
-    signals = arm()
+    signals = context.obj if isinstance(context.obj, Signals) else arm()
+    from worker.commands.processes import run_processes, usable_cores
+
+    if (count := processes or usable_cores()) > 1:
+        raise typer.Exit(run_processes(signals, count, process_ports))
     from worker.commands.run import run
 
     raise typer.Exit(run(signals))

@@ -9,14 +9,20 @@ from worker.domain.errors import ConfigurationError, DependencyUnreachable, Stor
 from worker.lifecycle import ExitCode
 from worker.settings import Settings, load
 
+Tell = Callable[[list[str], ExitCode], None]
 
-def guarded(command: Callable[[Settings], int]) -> int:
+
+def on_stderr(lines: list[str], _code: ExitCode) -> None:
+    print(*lines, sep="\n", file=sys.stderr)
+
+
+def guarded(command: Callable[[Settings], int], tell: Tell = on_stderr) -> int:
     """Loads the settings and runs the command with them; one line per fault, 78 for a wrong setting, 69 for what cannot be reached."""
     try:
         return command(load())
     except ConfigurationError as error:
-        print(*error.faults, sep="\n", file=sys.stderr)
+        tell(error.faults, ExitCode.MISCONFIGURED)
         return ExitCode.MISCONFIGURED
     except (DependencyUnreachable, StoreUnavailable) as error:
-        print(error, file=sys.stderr)
+        tell([str(error)], ExitCode.UNREACHABLE)
         return ExitCode.UNREACHABLE

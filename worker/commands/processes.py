@@ -1,0 +1,37 @@
+"""`run --processes N`: the parent of N workers. Loads what it needs to supervise, and nothing of what they do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+
+from worker.commands.refusals import guarded
+from worker.lifecycle import Signals
+from worker.processes.supervisor import Plan, supervise
+from worker.settings import Settings
+
+
+def usable_cores() -> int:
+    """Those that this process may run on, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_processes(signals: Signals, processes: int, ports_from: int | None) -> int:
+    """Runs until a signal has been answered by the drain of all; answers the worst of their exit codes."""
+    return guarded(lambda settings: anyio.run(supervise, plan_of(settings, processes, ports_from), signals))
+
+
+def plan_of(settings: Settings, processes: int, ports_from: int | None) -> Plan:
+    """The parent's slice of the settings."""
+    return Plan(
+        processes=processes,
+        host=settings.http.host,
+        port=settings.http.port,
+        ports_from=ports_from,
+        store_url=settings.redis.url,
+        data_dir=Path(settings.data_dir) if settings.redis.is_embedded else None,
+        shards=settings.registry.shards,
+        budget_s=settings.shutdown.seconds,
+    )
