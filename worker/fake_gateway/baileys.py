@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from worker.adapters.clock import rfc3339, utc_now
+from worker.fake_gateway.baileys_events import BaileysStream
 from worker.fake_gateway.dialect import PNG, Known, Route, asked, said
 from worker.fake_gateway.instances import FakeInstance, State
 
@@ -18,6 +19,7 @@ _STATES = {State.STOPPED: "close", State.SCAN: "connecting", State.OPEN: "open",
 class Baileys:
     def __init__(self, known: Known) -> None:
         self._known = known
+        self.stream = BaileysStream(known)
 
     def routes(self) -> Sequence[Route]:
         one = "/instances/{name}"
@@ -31,10 +33,11 @@ class Baileys:
             Route("POST", f"{one}/logout", self._logout),
             Route("POST", f"{one}/session/wipe", self._wipe),
             Route("GET", f"{one}/profile-pic", self._picture),
+            *self.stream.routes(),
         )
 
     def guard(self, request: web.Request) -> web.Response | None:
-        if not request.path.startswith("/instances"):
+        if not request.path.startswith(("/instances", "/stream")):
             return None
         key = request.headers.get("X-API-Key") or request.query.get("apiKey")
         if key != self._known.api_key:

@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from worker.fake_gateway.instances import Instances
+from worker.fake_gateway.streams import Readers, Stream
 from worker.fake_gateway.troubles import Handler
 
 PNG = bytes.fromhex(
@@ -21,6 +22,7 @@ class Known(NamedTuple):
     """What a dialect is made with. `is_older`: as the versions before it, where they differ."""
 
     instances: Instances
+    readers: Readers
     api_key: str
     is_older: bool = False
 
@@ -32,7 +34,10 @@ class Route(NamedTuple):
 
 
 class Dialect(Protocol):
-    """One gateway's REST side over `Known`."""
+    """One gateway's REST side over `Known`; and its stream, where it has one."""
+
+    @property
+    def stream(self) -> Stream | None: ...
 
     def routes(self) -> Sequence[Route]: ...
 

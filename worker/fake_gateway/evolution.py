@@ -17,6 +17,8 @@ _REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not
 
 
 class Evolution:
+    stream = None
+
     def __init__(self, known: Known) -> None:
         self._known = known
 

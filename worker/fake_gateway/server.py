@@ -1,29 +1,29 @@
-"""One fake gateway on a socket: its dialect, its troubles, its events, and what a test or a person may ask of it.
+"""One fake gateway on a socket: its dialect, its troubles, its events, its streams, and what a test may ask of it.
 
-POST /_fake/trouble   {"match": "POST /api/sessions", "kind": "status", "status": 503, "times": 2}; DELETE clears all of them
-POST /_fake/pair      {"instance": "default", "phone": "5511900000001"}
-POST /_fake/push      {"instance": "default", "count": 10}, answers how often each status came back
-GET  /_fake/instances, GET /_fake/requests
+What a person may ask of it, over HTTP, is in `control.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any, NamedTuple
 
 import anyio
 from aiohttp import web
-from pydantic import ValidationError
 
 from worker.adapters.clock import utc_now
 from worker.adapters.http_push import HttpPush, pushing
 from worker.fake_gateway.baileys import Baileys
-from worker.fake_gateway.dialect import Dialect, Known, asked, said
+from worker.fake_gateway.control import CONTROL, Control
+from worker.fake_gateway.dialect import Dialect, Known
 from worker.fake_gateway.evolution import Evolution
 from worker.fake_gateway.instances import Instances, State
+from worker.fake_gateway.streams import Emitted, Readers
 from worker.fake_gateway.traffic import Push, Sender, Traffic
 from worker.fake_gateway.troubles import Handler, Kind, Trouble, Troubles
 from worker.fake_gateway.waha import Waha
@@ -34,7 +34,8 @@ API_KEY = "fake-gateway-key"
 SHUTDOWN_S = 0.5
 MAX_LOG = 10_000
 MAX_PUSHES = 100_000
-_CONTROL = "/_fake/"
+BACKLOG = 1_024
+"""Thousands of sockets may come at once."""
 _DIALECTS: Mapping[str, Callable[[Known], Dialect]] = {"baileys": Baileys, "evolution": Evolution, "waha": Waha, "wuzapi": Wuzapi}
 GATEWAYS = tuple(_DIALECTS)
 
@@ -51,6 +52,10 @@ class Plan:
     is_older: bool = False
     """As the versions of 2024 and 2025, where newer ones differ."""
     seed: int = 1
+    ping_s: float | None = None
+    """How often it pings those who read a stream; None: as often as the real one."""
+    tls: SSLContext | None = field(default=None, repr=False)
+    """Then it speaks TLS, and is to be called `localhost`."""
 
 
 class Request(NamedTuple):
@@ -70,10 +75,15 @@ class FakeGateway:
         """How often each `METHOD /path` was asked, refusals among them."""
         self.log: deque[Request] = deque(maxlen=MAX_LOG)
         self.url = ""
-        self._dialect = _DIALECTS[plan.gateway](Known(self.instances, plan.api_key, plan.is_older))
+        self.streams = Readers()
+        """Who reads now, and what trouble they get: `of(name)`, `is_exclusive`."""
+        self._dialect = _DIALECTS[plan.gateway](Known(self.instances, self.streams, plan.api_key, plan.is_older))
         self._troubles = Troubles(self._dialect.error)
         self._push = push
+        self._port = plan.port
+        self._pinging: asyncio.TimerHandle | None = None
         self._traffic = Traffic(plan.gateway, plan.seed)
+        self.runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=SHUTDOWN_S, handle_signals=False)
 
     def __repr__(self) -> str:
         return f"<FakeGateway {self.plan.gateway} {len(self.instances)} instances>"
@@ -118,25 +128,73 @@ class FakeGateway:
         sender = Sender(gateway_instance=name, secret=self.instances[name].push_secret or self.plan.push_secret)
         return self._traffic.next_push(sender, utc_now().timestamp())
 
+    def emit(self, name: str, count: int = 1) -> list[Emitted]:
+        """Made-up events of `name`, each sent at once to whoever reads. Raises `KeyError`, also for a gateway without a stream."""
+        stream, sender = self._dialect.stream, Sender(gateway_instance=self.instances[name].name)
+        if stream is None:
+            raise KeyError(self.gateway)
+        now_s = utc_now().timestamp()
+        return [stream.emit(name, self._traffic.next_push(sender, now_s).body) for _ in range(count)]
+
+    def readers(self, name: str) -> int:
+        """How many would hear of an event of `name` now."""
+        return sum(reader.is_heard for reader in self.streams.of(name))
+
+    def close_streams(self, name: str, code: int = 1001, text: str = "") -> None:
+        """Says goodbye to all who read `name`; code and text where its stream has them."""
+        for reader in self.streams.of(name):
+            reader.close(code, text)
+
+    def drop_streams(self, name: str) -> None:
+        """Resets the connections of all who read `name`."""
+        for reader in self.streams.of(name):
+            reader.drop()
+
+    def silence(self, name: str) -> None:
+        """Whoever reads `name` hears nothing more, not even a ping, and is not told. New connections are as ever."""
+        for reader in self.streams.of(name):
+            reader.silence()
+
+    async def refuse(self) -> None:
+        """Connections are refused from now on; those there are stay."""
+        for site in tuple(self.runner.sites):
+            await site.stop()
+
+    async def accept(self) -> None:
+        """Connections are taken, at the same address as before, if there was one."""
+        site = web.TCPSite(self.runner, HOST, self._port, ssl_context=self.plan.tls, reuse_address=True, backlog=BACKLOG)
+        await site.start()
+        self._port = self.runner.addresses[0][1]
+        self.url = f"http://{HOST}:{self._port}" if self.plan.tls is None else f"https://localhost:{self._port}"
+
+    def keep_pinging(self) -> None:
+        """From now on, until `let_go`."""
+        stream = self._dialect.stream
+        if stream is not None and not self._troubles.closing.is_set():
+            self._pinging = asyncio.get_running_loop().call_later(self.plan.ping_s or stream.ping_s, self._ping)
+
+    def _ping(self) -> None:
+        self.streams.ping()
+        self.keep_pinging()
+
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._overhear])
-        app.router.add_post("/_fake/trouble", self._told_trouble)
-        app.router.add_delete("/_fake/trouble", self._told_clear)
-        app.router.add_post("/_fake/pair", self._told_pair)
-        app.router.add_post("/_fake/push", self._told_push)
-        app.router.add_get("/_fake/instances", self._show_instances)
-        app.router.add_get("/_fake/requests", self._show_requests)
+        for control in Control(self, self._troubles).routes():
+            app.router.add_route(control.method, control.path, control.handler)
         for route in self._dialect.routes():
             app.router.add_route(route.method, route.path, route.handler)
         return app
 
     def let_go(self) -> None:
-        """Whatever hangs, ends."""
+        """Whatever hangs, ends; whoever reads is told."""
         self._troubles.closing.set()
+        if self._pinging is not None:
+            self._pinging.cancel()
+        self.streams.close()
 
     @web.middleware
     async def _overhear(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith(_CONTROL):
+        if request.path.startswith(CONTROL):
             return await handler(request)
         self.requests[f"{request.method} {request.path}"] += 1
         self.log.append(Request(request.method, request.path, anyio.current_time()))
@@ -151,54 +209,18 @@ class FakeGateway:
         except web.HTTPException as unknown:
             return self._dialect.error(unknown.status, request)
 
-    async def _told_trouble(self, request: web.Request) -> web.Response:
-        try:
-            trouble = self._troubles.add(Trouble.model_validate(await asked(request)))
-        except ValidationError as error:
-            return said({"faults": [f"{'.'.join(str(at) for at in fault['loc'])}: {fault['msg']}" for fault in error.errors()]}, 400)
-        return said(trouble.model_dump(mode="json"), 201)
-
-    async def _told_clear(self, _request: web.Request) -> web.Response:
-        self.clear()
-        return web.Response(status=204)
-
-    async def _told_pair(self, request: web.Request) -> web.Response:
-        body = await asked(request)
-        name = str(body.get("instance"))
-        if name not in self.instances:
-            return said({"faults": [f"instance: none of {sorted(self.instances)}"]}, 404)
-        self.pair(name, str(body.get("phone", "5511900000000")))
-        return web.Response(status=204)
-
-    async def _told_push(self, request: web.Request) -> web.Response:
-        body = await asked(request)
-        name, count = str(body.get("instance")), body.get("count", 1)
-        if name not in self.instances or not isinstance(count, int):
-            return said({"faults": [f"instance: none of {sorted(self.instances)}, or count: no number"]}, 404)
-        return said(dict(await self.push(name, count)))
-
-    async def _show_instances(self, _request: web.Request) -> web.Response:
-        shown = [{"name": i.name, "state": i.state.value, "paired": i.phone is not None, "pushes": i.push_url is not None}
-                 for i in self.instances.values()]  # fmt: skip
-        return said({"instances": shown})
-
-    async def _show_requests(self, _request: web.Request) -> web.Response:
-        return said({"requests": dict(self.requests)})
-
 
 @asynccontextmanager
 async def fake_gateway(plan: Plan) -> AsyncIterator[FakeGateway]:
     """Serves on loopback until the end of the block; `url` says where. Raises `OSError` (port taken), `KeyError` (gateway unknown)."""
     async with pushing() as push:
         fake = FakeGateway(plan, push)
-        runner = web.AppRunner(fake.application(), access_log=None, shutdown_timeout=SHUTDOWN_S, handle_signals=False)
-        await runner.setup()
+        await fake.runner.setup()
         try:
-            site = web.TCPSite(runner, HOST, plan.port)
-            await site.start()
-            fake.url = f"http://{HOST}:{runner.addresses[0][1]}"
+            await fake.accept()
+            fake.keep_pinging()
             yield fake
         finally:
             fake.let_go()
             with anyio.move_on_after(2 * SHUTDOWN_S, shield=True):
-                await runner.cleanup()
+                await fake.runner.cleanup()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -148,10 +149,14 @@ _WAYS: Mapping[Kind, Callable[[Troubles, Trouble, web.Request, Handler], Awaitab
 
 def reset(request: web.Request) -> web.Response:
     """Ends the connection with a reset; the response that it answers goes nowhere."""
-    transport = request.transport
-    if transport is not None:
-        made = transport.get_extra_info("socket")
-        if made is not None:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+    if request.transport is not None:
+        abort(request.transport)
     return web.Response(status=500)
+
+
+def abort(transport: asyncio.Transport) -> None:
+    """Resets a connection."""
+    made = transport.get_extra_info("socket")
+    if made is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from worker.fake_gateway.dialect import Known, Route, asked, said, within
 from worker.fake_gateway.instances import FakeInstance, State
+from worker.fake_gateway.waha_socket import WahaStream
 
 MAX_NAME_CHARS = 54
 _STATUSES = {
@@ -34,6 +35,7 @@ Verb = Callable[[FakeInstance], None]
 class Waha:
     def __init__(self, known: Known) -> None:
         self._known = known
+        self.stream = WahaStream(known)
 
     def routes(self) -> Sequence[Route]:
         session = "/api/sessions/{name}"
@@ -50,6 +52,7 @@ class Waha:
             Route("POST", f"{session}/logout", self._verb(_log_out)),
             Route("GET", "/api/{name}/auth/qr", self._qr),
             Route("GET", "/api/contacts/profile-picture", self._picture),
+            Route("GET", "/ws", self.stream.serve),
         )
 
     def error(self, status: int, request: web.Request) -> web.Response:
@@ -64,7 +67,7 @@ class Waha:
         return _refused(status, _REASONS.get(status, "made up"))
 
     def guard(self, request: web.Request) -> web.Response | None:
-        if request.path == "/ping" or request.headers.get("X-Api-Key") == self._known.api_key:
+        if request.path in {"/ping", "/ws"} or request.headers.get("X-Api-Key") == self._known.api_key:
             return None
         return said({"message": "Unauthorized", "statusCode": 401}, 401)
 

@@ -19,6 +19,8 @@ _EVENTS = frozenset({"Message", "ReadReceipt", "Presence", "HistorySync", "ChatP
 
 
 class Wuzapi:
+    stream = None
+
     def __init__(self, known: Known) -> None:
         self._known = known
         self._is_newer = not known.is_older
