@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from worker.domain.errors import WorkerError
 from worker.instances.broker import (
     AlreadyExists,
     BrokerCause,
@@ -34,7 +35,12 @@ class BrokerTwin:
         self.gateway = gateway
         self.there: dict[str, BrokerInstance] = {}
         self.asked: Counter[str] = Counter()
-        self.fails: Callable[[str], BrokerFailure | None] = lambda _call: None
+        self.pictures: dict[str, str] = {}
+        self.asked_about: Counter[str] = Counter()
+        self.asking = 0
+        """Questions about pictures under way, and the most there ever were."""
+        self.most_asking = 0
+        self.fails: Callable[[str], WorkerError | None] = lambda _call: None
         self.loses: Callable[[str], BrokerFailure | None] = lambda _call: None
         self.before: Callable[[str], Awaitable[None]] | None = None
 
@@ -73,7 +79,14 @@ class BrokerTwin:
         self.there.pop(name, None)
 
     async def picture(self, name: str, contact_id: str, *, timeout_s: float | None = None) -> str | None:
-        return None
+        self.asked_about[contact_id] += 1
+        self.asking += 1
+        self.most_asking = max(self.most_asking, self.asking)
+        try:
+            await self._reach("picture")
+        finally:
+            self.asking -= 1
+        return self.pictures.get(contact_id)
 
     async def close(self) -> None:
         await anyio.lowlevel.checkpoint()

@@ -202,8 +202,12 @@ class Rig:
         revision: int = 1,
         prepare: Callable[[StoreFaults], None] = lambda _faults: None,
         catalog: Catalog | None = None,
+        equip: Callable[[Engine], None] = lambda _engine: None,
     ) -> Worker:
-        """A new worker, once its loops run; `prepare` sets its faults before it first reaches the store. `catalog`: one of its own."""
+        """A new worker, once its loops run; `prepare` sets its faults before it first reaches the store. `catalog`: one of its own.
+
+        `equip` is given the engine before it runs.
+        """
         faults = StoreFaults()
         prepare(faults)
         wire = Wire(self.endpoints, self.shards, self.counts)
@@ -223,6 +227,7 @@ class Rig:
         )
         worker = Worker(name, engine, faults, wire)
         note_saves(worker, seat.checkpoints)
+        equip(engine)
         self.workers.append(worker)
         started = anyio.Event()
         self.tasks.start_soon(self._run, worker, started)
