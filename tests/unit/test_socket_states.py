@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.websocket.states import READING, TABLE, Action, Event, State, Step, step
 
-CHANGES = {
+CHANGES: dict[tuple[State, Event], State] = {
     (State.IDLE, Event.START): State.CONNECTING,
     (State.IDLE, Event.LEAVE): State.LEFT,
     (State.CONNECTING, Event.OPENED): State.OPEN,
@@ -18,6 +18,7 @@ CHANGES = {
     (State.CONNECTING, Event.SUPERSEDED): State.LEFT,
     (State.CONNECTING, Event.LEAVE): State.LEFT,
     (State.OPEN, Event.MUTE): State.SILENT,
+    (State.OPEN, Event.GIVEN_UP): State.WAITING,
     (State.OPEN, Event.LOST): State.WAITING,
     (State.OPEN, Event.STALLED): State.WAITING,
     (State.OPEN, Event.SUPERSEDED): State.LEFT,
@@ -35,7 +36,7 @@ CHANGES = {
     (State.LEAVING, Event.STALLED): State.LEFT,
     (State.LEAVING, Event.SUPERSEDED): State.LEFT,
     (State.LEAVING, Event.ENDED): State.LEFT,
-    **{(state, Event.ABORT): State.LEFT for state in State if state is not State.LEFT},
+    **{(one, Event.ABORT): State.LEFT for one in State if one is not State.LEFT},
 }
 """Written down a second time, pair by pair: everything that changes the state. Whatever is not here does not."""
 

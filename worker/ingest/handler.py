@@ -19,6 +19,7 @@ from worker.gateways import cloud_api
 from worker.gateways.port import Gateway, Push
 from worker.ingest import reply
 from worker.ingest.door import Door, DoorState, Refusal
+from worker.ingest.frames import Frames
 from worker.ingest.intake import Intake
 from worker.ingest.preparation import Preparation, Prepared, Unverified
 from worker.ingest.reply import Reply
@@ -53,6 +54,8 @@ class Ingest:
         self._clock = clock
         self._off_loop = anyio.CapacityLimiter(OFF_LOOP_THREADS)
         self.intake = Intake(metrics)
+        self.frames = Frames(preparation, gateways, writer, door, self.intake)
+        """The same for what a gateway's stream brings."""
         self.registrar: Registrar | None = None
         """Where instances may be registered at run time: whom to ask before a 404 or a 401."""
 

@@ -46,6 +46,8 @@ class CloseReason(StrEnum):
     """What was read could not be journalled within 5 s: closed by us, without a receipt."""
     LEFT = "left"
     """We said goodbye."""
+    LEASE_LOST = "lease_lost"
+    """Closed by us without a goodbye: that the shard is ours could not be proved any more."""
 
 
 class ConnectionClosed(WorkerError):

@@ -82,7 +82,7 @@ _NEXT = """
   heard       .           .           .           open        .           .           .
   quiet       .           .           .           .           .           .           .
   mute        .           .           silent      .           .           .           .
-  given_up    .           .           .           waiting     .           left        .
+  given_up    .           .           waiting     waiting     .           left        .
   lost        .           waiting     waiting     waiting     .           left        .
   stalled     .           .           waiting     waiting     .           left        .
   superseded  .           left        left        left        .           left        .

@@ -1,0 +1,276 @@
+"""What one session has in hand: frames read and not yet durable, and receipts that are owed. Owns both until they are neither.
+
+Frames are appended in the order read, then their receipts are sent, by a task that lives only while there is something to do: an idle
+session has none. What cannot be appended stays in hand and is brought again until the process ends; the session reads no more meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from worker.domain.backoff import doubled_s
+from worker.domain.catalog import Instance
+from worker.domain.ids import EventKey, Shard, TenantId
+from worker.ingest.frames import Frames, NotDurable
+from worker.ingest.preparation import Prepared
+from worker.websocket.patience import RECEIPT_PAUSE_S, RECEIPT_S, STALL_S
+from worker.websocket.port import Connection, ConnectionClosed, Frame
+
+HAND_FRAMES = 256
+HAND_BYTES = 1 << 20
+"""Of one session; a larger frame is taken alone."""
+PORTION_FRAMES = 64
+RECEIPT_BATCH = 200
+OWED_AT_MOST = 4_096
+"""Receipts of a session that may not be sent yet. The oldest beyond are left to the gateway, which sends those events again."""
+AGAIN_FIRST_S = 0.1
+AGAIN_CAP_S = 2.0
+
+log = structlog.get_logger("worker.websocket")
+
+
+class Hands:
+    """How much all sessions together have in hand, with a share for each tenant: one tenant's full backlog stops no other's reading."""
+
+    __slots__ = ("_by_tenant", "bytes", "max_bytes", "max_tenant_bytes")
+
+    def __init__(self, *, max_bytes: int = 128 << 20, max_tenant_bytes: int = 16 << 20) -> None:
+        self.max_bytes = max_bytes
+        self.max_tenant_bytes = max_tenant_bytes
+        self.bytes = 0
+        self._by_tenant: dict[TenantId, int] = {}
+
+    def has_room(self, tenant_id: TenantId) -> bool:
+        return self.bytes < self.max_bytes and self._by_tenant.get(tenant_id, 0) < self.max_tenant_bytes
+
+    def add(self, tenant_id: TenantId, size_bytes: int) -> None:
+        """Negative: given back."""
+        self.bytes += size_bytes
+        held = self._by_tenant.get(tenant_id, 0) + size_bytes
+        if held:
+            self._by_tenant[tenant_id] = held
+        else:
+            self._by_tenant.pop(tenant_id, None)
+
+
+@dataclass(slots=True)
+class Receipts:
+    """Since the start, over all sessions. `handed_over`: the events are durable, whoever reads the stream next says so."""
+
+    sent: int = 0
+    handed_over: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every filing needs, the same for all. `owns`: whether the shard is provably ours at this moment."""
+
+    frames: Frames
+    clock: Callable[[], float]
+    owns: Callable[[Shard], bool]
+    spawn: Callable[[Callable[[], Awaitable[None]]], None]
+    hands: Hands
+    receipts: Receipts
+
+
+class _Held:
+    """A frame in hand. Its body goes when its events are there."""
+
+    __slots__ = ("body", "event_id", "prepared", "read_at_s", "size_bytes")
+
+    def __init__(self, frame: Frame, read_at_s: float) -> None:
+        self.body = frame.body
+        self.event_id = frame.event_id
+        self.prepared: Prepared | None = None
+        self.read_at_s = read_at_s
+        self.size_bytes = len(frame.body)
+
+
+class Filing:
+    """`take` what was read; `stir` when receipts may have become possible. `on_rest` is called whenever there is nothing left to do."""
+
+    __slots__ = (
+        "_desk",
+        "_held",
+        "_held_bytes",
+        "_is_working",
+        "_owed",
+        "_receipts_at_s",
+        "_tries",
+        "_wants_receipts",
+        "connection",
+        "instance",
+        "last_id",
+        "on_rest",
+        "shard",
+        "transport",
+    )
+
+    def __init__(self, instance: Instance, shard: Shard, desk: Desk, *, transport: str, wants_receipts: bool) -> None:
+        self.instance = instance
+        self.shard = shard
+        self.transport = transport
+        self.last_id: str | None = None
+        """Of the last frame that is durable."""
+        self.connection: Connection | None = None
+        """Where receipts go; None: nowhere now."""
+        self.on_rest: Callable[[], None] = _nothing
+        self._desk = desk
+        self._wants_receipts = wants_receipts
+        self._held: list[_Held] = []
+        self._held_bytes = 0
+        self._owed: list[str] = []
+        self._is_working = False
+        self._tries = 0
+        self._receipts_at_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Filing {self.instance.id} held={len(self._held)} owed={len(self._owed)}>"
+
+    @property
+    def held(self) -> int:
+        """Frames read and not durable yet."""
+        return len(self._held)
+
+    @property
+    def owed(self) -> int:
+        """Receipts of durable frames, not sent."""
+        return len(self._owed)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Everything read is durable, and every receipt that may be sent now is."""
+        return not self._is_working and not self._held
+
+    @property
+    def has_room(self) -> bool:
+        if not self._held:
+            return self._desk.hands.has_room(self.instance.tenant_id)
+        is_full = len(self._held) >= HAND_FRAMES or self._held_bytes >= HAND_BYTES
+        return not is_full and self._desk.hands.has_room(self.instance.tenant_id)
+
+    def waited_s(self, now_s: float) -> float:
+        """How long the oldest frame in hand has been there."""
+        return now_s - self._held[0].read_at_s if self._held else 0.0
+
+    def take(self, frame: Frame) -> None:
+        """Ours from here on."""
+        held = _Held(frame, self._desk.clock())
+        self._held.append(held)
+        self._count(held.size_bytes)
+        self.stir()
+
+    def stir(self) -> None:
+        """Begins, if there is anything to do and nobody does it yet."""
+        if not self._is_working and (self._held or self._may_acknowledge()):
+            self._is_working = True
+            self._desk.spawn(self._work)
+
+    def hand_over(self) -> None:
+        """No receipt is sent from here any more."""
+        self._desk.receipts.handed_over += len(self._owed)
+        self._owed.clear()
+
+    def undurable_keys(self) -> list[EventKey]:
+        """Of the events in hand."""
+        keys = []
+        for held in self._held:
+            prepared = held.prepared or self._desk.frames.prepare_now(self.instance, held.body, self.transport)
+            keys += [event.event_key for _, event in prepared.items]
+        return keys
+
+    async def _work(self) -> None:
+        try:
+            while self._held or self._may_acknowledge():
+                if self._held:
+                    await self._file()
+                if self._may_acknowledge():
+                    await self._acknowledge()
+        finally:
+            self._is_working = False
+            self.on_rest()
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    async def _file(self) -> None:
+        """Makes the oldest frames durable, or waits a little before the next try."""
+        portion = self._held[:PORTION_FRAMES]
+        try:
+            await self._append(portion)
+        except NotDurable as exc:
+            await self._again_later(str(exc))
+            return
+        except Exception as exc:
+            log.exception("frames_not_filed", instance=self.instance.id, next_step="report it; they are kept and tried again")
+            await self._again_later(type(exc).__name__)
+            return
+        self._tries = 0
+        del self._held[: len(portion)]
+        self._count(-sum([held.size_bytes for held in portion]))
+        self._note_durable(portion)
+        if self._held:
+            self.on_rest()  # whoever waits for room has some
+
+    async def _append(self, portion: Sequence[_Held]) -> None:
+        prepared = []
+        for held in portion:
+            if held.prepared is None:
+                held.prepared = await self._desk.frames.prepare(self.instance, held.body, self.transport)
+                held.body = b""
+            prepared.append(held.prepared)
+        await self._desk.frames.append(self.instance, prepared)
+
+    async def _again_later(self, cause: str) -> None:
+        if self._tries == 0:
+            log.warning(
+                "frames_wait",
+                instance=self.instance.id,
+                cause=cause,
+                next_step=f"kept and tried again; after {STALL_S:.0f} s the connection is closed without a receipt",
+            )
+        self._tries += 1
+        await anyio.sleep(doubled_s(AGAIN_FIRST_S, self._tries - 1, AGAIN_CAP_S))
+
+    def _note_durable(self, portion: Sequence[_Held]) -> None:
+        for held in portion:
+            if held.event_id is not None:
+                self.last_id = held.event_id
+                if self._wants_receipts:
+                    self._owed.append(held.event_id)
+        if (beyond := len(self._owed) - OWED_AT_MOST) > 0:
+            del self._owed[:beyond]
+            self._desk.receipts.handed_over += beyond
+
+    def _count(self, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        self._desk.hands.add(self.instance.tenant_id, size_bytes)
+
+    # -- receipts ------------------------------------------------------------------------------------------------------
+
+    def _may_acknowledge(self) -> bool:
+        desk = self._desk
+        return bool(self._owed) and self.connection is not None and desk.clock() >= self._receipts_at_s and desk.owns(self.shard)
+
+    async def _acknowledge(self) -> None:
+        """One batch. Called right after `_may_acknowledge`, with no await in between."""
+        connection, batch = self.connection, self._owed[:RECEIPT_BATCH]
+        assert connection is not None
+        try:
+            with anyio.fail_after(RECEIPT_S):
+                await connection.acknowledge(batch)
+        except (ConnectionClosed, TimeoutError) as exc:
+            cause = str(exc) or f"no answer within {RECEIPT_S:.0f} s"
+            log.warning("receipts_not_sent", instance=self.instance.id, cause=cause, next_step="sent again soon, or by whoever reads next")
+            self._receipts_at_s = self._desk.clock() + RECEIPT_PAUSE_S
+            return
+        if self._owed[: len(batch)] == batch:  # else they were handed over meanwhile, and are counted there
+            del self._owed[: len(batch)]
+            self._desk.receipts.sent += len(batch)
+
+
+def _nothing() -> None:
+    """Until somebody listens."""

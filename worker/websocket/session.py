@@ -1,0 +1,347 @@
+"""One session: an instance's stream, from its first connection to its end. Owns the connection; what was read is its `Filing`'s.
+
+The table (`states.py`) decides, this file does: one task takes what is to be done, in order, and else lives as its state says. Whoever
+has news (`tell`) moves the table at once and wakes the task from whatever it waits at; a connection's `receive` bears that by contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from worker.domain.catalog import Instance
+from worker.domain.ids import Shard
+from worker.websocket import patience
+from worker.websocket.filing import Desk, Filing
+from worker.websocket.port import CloseReason, Connection, ConnectionClosed, Connector
+from worker.websocket.states import READING, Action, Event, State, step
+
+GOOD = frozenset({State.OPEN, State.SILENT})
+NEVER_CONNECTED = ConnectionClosed(CloseReason.LEFT, "not connected yet")
+CLOSE_S = 1.5
+"""`close_connection`: the port promises one second."""
+
+log = structlog.get_logger("worker.websocket")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Nobody read the instance's stream in this window, and its gateway does not send again what it told meanwhile."""
+
+    instance: Instance
+    since_s: float
+    until_s: float
+    """Monotonic: from the last sign of life to the open stream."""
+    reason: CloseReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every session needs, the same for all. `turn`: held while connecting, so that not all do at once."""
+
+    desk: Desk
+    unit_random: Callable[[], float]
+    turn: Callable[[Connector], AbstractAsyncContextManager[None]]
+    lost: Callable[[Instance, CloseReason], None]
+    """Told of each connection that is gone, or did not come about."""
+    gap: Callable[[Gap], None]
+    heard: Callable[[Instance], None]
+    """Told of each frame."""
+
+
+class Session:
+    """`run` once, in a task of its own; `tell` and `look` from any other. Over when `state` is LEFT and its filing is at rest."""
+
+    __slots__ = (
+        "_around",
+        "_clock",
+        "_connection",
+        "_connector",
+        "_dark_reason",
+        "_due_s",
+        "_failures",
+        "_has_ended",
+        "_is_full",
+        "_loss",
+        "_opened_s",
+        "_pinged_s",
+        "_todo",
+        "_waiting",
+        "dark_since_s",
+        "filing",
+        "heard_s",
+        "state",
+        "was_aborted",
+        "was_superseded",
+        "was_tried",
+    )
+
+    def __init__(self, instance: Instance, shard: Shard, connector: Connector, around: Surroundings) -> None:
+        self._around = around
+        self._clock = around.desk.clock
+        self._connector = connector
+        self.filing = Filing(instance, shard, around.desk, transport=connector.transport, wants_receipts=connector.wants_receipts)
+        self.filing.on_rest = self._wake
+        self.state = State.IDLE
+        self.was_aborted = False
+        self.was_superseded = False
+        self.was_tried = False
+        """It reads, or has failed to once."""
+        self.heard_s = self._clock()
+        self.dark_since_s: float | None = None
+        """Since when nobody reads what will not be sent again."""
+        self._dark_reason = CloseReason.BROKEN
+        self._connection: Connection | None = None
+        self._todo: list[Action] = []
+        self._waiting: anyio.CancelScope | None = None
+        self._has_ended = False
+        """The stream has, after our goodbye."""
+        self._is_full = False
+        """Waits for room in the hand."""
+        self._failures = 0
+        self._loss = NEVER_CONNECTED
+        self._due_s = self._opened_s = self._pinged_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Session {self.instance.id} {self.state.value} {self.filing!r}>"
+
+    @property
+    def instance(self) -> Instance:
+        return self.filing.instance
+
+    @property
+    def shard(self) -> Shard:
+        return self.filing.shard
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is State.LEFT and not self._todo and self.filing.is_at_rest
+
+    # -- news ----------------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Moves the table; what follows from it is done by the session's task."""
+        before = self.state
+        self.state, actions = step(before, event)
+        if self.state is before and not actions:
+            return
+        if event is Event.ABORT:
+            self.was_aborted = True
+        elif event is Event.LEAVE:
+            self._close_gap()  # whoever reads next does not know since when nobody did
+        if before in GOOD and self.state not in READING:
+            self._note_dark(event)
+        self._todo += actions
+        self._wake()
+
+    def owned(self) -> None:
+        """The shard is ours from now on: receipts may be sent, and what is not read now is read by nobody."""
+        self.filing.stir()
+        if self.was_tried and self.state not in READING and self.dark_since_s is None and not self._connector.wants_receipts:
+            self.dark_since_s = self._clock()
+
+    def look(self, now_s: float) -> None:
+        """The shared sweep comes by: what time alone has changed."""
+        if self.state in READING:
+            quiet_s = now_s - self.heard_s
+            if self.filing.waited_s(now_s) > patience.STALL_S:
+                self._fail(Event.STALLED, ConnectionClosed(CloseReason.STALLED, "what was read is not durable yet, see frames_wait"))
+            elif quiet_s >= patience.CLOSE_AFTER_S:
+                self._fail(Event.GIVEN_UP, ConnectionClosed(CloseReason.SILENT, f"nothing was heard for {quiet_s:.0f} s"))
+            elif quiet_s >= patience.SILENT_AFTER_S:
+                self.tell(Event.MUTE)
+            elif quiet_s >= patience.PING_AFTER_S and self._pinged_s < self.heard_s:
+                self._pinged_s = now_s
+                self.tell(Event.QUIET)
+            if self._is_full and self.filing.has_room:
+                self._wake()
+        self.filing.stir()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    # -- the task ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until left, and all that was read is durable. A fault in an adapter is a lost connection.
+
+        Cancelling closes the connection without a word; what is in hand stays there, for whoever asks what was not durable.
+        """
+        try:
+            self.tell(Event.START)
+            while not self.is_over:
+                try:
+                    await self._next()
+                except Exception as exc:
+                    log.exception("session_failed", instance=self.instance.id, next_step="report it; it is connected again")
+                    self._fail(Event.LOST, ConnectionClosed(CloseReason.PROTOCOL, type(exc).__name__))
+        finally:
+            with anyio.CancelScope(shield=True):  # bounded inside
+                await self._close()
+
+    async def _next(self) -> None:
+        if self._todo:
+            await self._do(self._todo.pop(0))
+        elif self.state is State.WAITING:
+            await self._wait()
+        elif self._has_ended or self.state is State.LEFT:
+            await self._rest()
+        else:
+            await self._read()
+
+    async def _do(self, action: Action) -> None:
+        match action:
+            case Action.CONNECT:
+                await self._connect()
+            case Action.BACK_OFF:
+                self._back_off()
+            case Action.CLOSE:
+                await self._close()
+            case Action.PING | Action.SAY_GOODBYE:
+                await self._say(action)
+
+    async def _connect(self) -> None:
+        if self.state is not State.CONNECTING:
+            return
+        try:
+            with anyio.CancelScope() as self._waiting:
+                async with self._around.turn(self._connector):
+                    self._connection = await self._connector.connect(self.instance, after=self.filing.last_id, timeout_s=patience.CONNECT_S)
+        except ConnectionClosed as closed:
+            self._lost(closed)
+        finally:
+            self._waiting = None
+        if self._connection is not None:
+            self._opened()
+
+    def _opened(self) -> None:
+        self._opened_s = self.heard_s = self._clock()
+        self.was_tried = True
+        self.tell(Event.OPENED)
+        if self.state is State.OPEN:
+            self.filing.connection = self._connection
+            self.filing.stir()
+            self._close_gap()
+
+    async def _say(self, action: Action) -> None:
+        """A connection that is gone already is found so by reading."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            with anyio.CancelScope() as self._waiting:
+                await (connection.ping() if action is Action.PING else connection.leave())
+        except ConnectionClosed as closed:
+            self._lost(closed)
+        finally:
+            self._waiting = None
+
+    async def _read(self) -> None:
+        """The next frame, once there is room for it."""
+        connection, frame = self._connection, None
+        assert connection is not None
+        self._is_full = not self.filing.has_room
+        try:
+            with anyio.CancelScope() as self._waiting:
+                if self._is_full:
+                    await anyio.sleep_forever()  # until something became durable, or the sweep finds that nothing does
+                frame = await connection.receive()
+                self._heard()
+        except ConnectionClosed as closed:
+            self._lost(closed)
+        finally:
+            self._waiting = None
+            self._is_full = False
+        if frame is not None:
+            self.filing.take(frame)
+            self._around.heard(self.instance)
+
+    def _heard(self) -> None:
+        self.heard_s = self._clock()
+        self.tell(Event.HEARD)
+
+    async def _wait(self) -> None:
+        """Until it is time, and everything read is durable: what comes next is then known, and there is room for it."""
+        with anyio.CancelScope() as self._waiting:
+            if self._clock() < self._due_s:
+                await anyio.sleep(self._due_s - self._clock())
+            elif not self.filing.is_at_rest:
+                await anyio.sleep_forever()
+            else:
+                self.tell(Event.DUE)
+        self._waiting = None
+
+    async def _rest(self) -> None:
+        """Nothing more is read: what was becomes durable, and while there is a connection its receipts are sent as far as they may."""
+        with anyio.CancelScope() as self._waiting:
+            if self.filing.is_at_rest:
+                self.tell(Event.ENDED)
+            else:
+                await anyio.sleep_forever()
+        self._waiting = None
+
+    async def _close(self) -> None:
+        connection, self._connection, self.filing.connection = self._connection, None, None
+        if connection is not None:
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                await connection.close()
+
+    # -- losses --------------------------------------------------------------------------------------------------------
+
+    def _lost(self, closed: ConnectionClosed) -> None:
+        """There is no connection (any more). One that ended after our goodbye has done what it should."""
+        if self.state is State.LEAVING and closed.reason is CloseReason.LEFT:
+            self._has_ended = True
+        elif closed.reason is CloseReason.REPLACED and not self._around.desk.owns(self.shard):
+            self.was_superseded = True
+            self._fail(Event.SUPERSEDED, closed)
+        else:
+            self._fail(Event.LOST, closed)
+
+    def _fail(self, event: Event, closed: ConnectionClosed) -> None:
+        self.was_tried = True
+        self._loss = closed
+        self.tell(event)
+
+    def _back_off(self) -> None:
+        """When to try again, and a word about it."""
+        loss, now_s = self._loss, self._clock()
+        if self._opened_s and now_s - self._opened_s >= patience.SETTLED_AFTER_S:
+            self._failures = 0
+        self._opened_s = 0.0
+        self._failures += 1
+        self._due_s = now_s + patience.wait_s(loss.reason, self._failures, loss.retry_after_s, self._around.unit_random())
+        self._around.lost(self.instance, loss.reason)
+        self._explain(loss)
+
+    def _explain(self, loss: ConnectionClosed) -> None:
+        """Each time where somebody has to act; else when it begins, and then ever more seldom."""
+        failures = self._failures
+        told = {"instance": self.instance.id, "gateway": self._connector.gateway, "reason": loss.reason.value, "cause": str(loss)}
+        if loss.reason in patience.NEEDS_OPERATOR:
+            log.error("socket_refused", **told, next_step=_NEXT_STEPS[loss.reason])
+        elif failures & (failures - 1) == 0:
+            log.warning("socket_lost", **told, failures=failures, next_step="connected again by itself")
+
+    def _note_dark(self, event: Event) -> None:
+        """From here on nobody reads; whether that leaves a hole is up to the gateway, and to whether somebody else reads."""
+        is_aborted = event is Event.ABORT
+        if not self._connector.wants_receipts and (is_aborted or self._around.desk.owns(self.shard)):
+            self.dark_since_s = self.heard_s
+            self._dark_reason = CloseReason.LEASE_LOST if is_aborted else self._loss.reason
+
+    def _close_gap(self) -> None:
+        since_s, self.dark_since_s = self.dark_since_s, None
+        if since_s is not None:
+            self._around.gap(Gap(self.instance, since_s, self._clock(), self._dark_reason))
+
+
+_NEXT_STEPS = {
+    CloseReason.UNAUTHORIZED: "correct the broker's api_key; tried again every few minutes",
+    CloseReason.UNKNOWN_INSTANCE: "create the instance at its gateway, or delete it here; tried again every few minutes",
+}

@@ -1,0 +1,276 @@
+"""All sessions of this worker, in a task group of their own: it outlives whoever starts and stops them.
+
+A session that has left stays here until everything it read is durable. One sweep a second looks after what time alone changes in all of
+them: pings, silence, stalls, receipts that were not to be sent yet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import anyio
+import anyio.abc
+import structlog
+
+from worker.domain.catalog import Instance
+from worker.domain.ids import EventKey, InstanceId, Shard
+from worker.domain.instants import later
+from worker.ingest.frames import Frames
+from worker.metrics import Metrics
+from worker.websocket.filing import Desk, Hands, Receipts
+from worker.websocket.port import CloseReason, Connector
+from worker.websocket.session import Gap, Session, Surroundings
+from worker.websocket.states import READING, Event, State
+
+SWEEP_EVERY_S = 1.0
+TRACE_KEPT_S = 600.0
+"""How long an aborted session's end is remembered, so that the next one here knows since when nobody read."""
+WORST_GAPS = 20
+UNDURABLE_NAMED = 1_000
+CLOSE_ALL_S = 8.0
+"""`close_sockets` at TEARDOWN, where the caller does not say."""
+
+log = structlog.get_logger("worker.websocket")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """`wall`: now as RFC 3339, for people."""
+
+    monotonic_s: Callable[[], float]
+    unit_random: Callable[[], float]
+    wall: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a session asks before it acts. `owns`: is the shard provably ours now; `turn`: held while one connects."""
+
+    owns: Callable[[Shard], bool]
+    turn: Callable[[Connector], AbstractAsyncContextManager[None]]
+
+
+class _Trace(NamedTuple):
+    """What an aborted session leaves to the next one here."""
+
+    ended_s: float
+    dark_since_s: float | None
+    last_id: str | None
+
+
+@dataclass(slots=True)
+class _Running:
+    session: Session
+    connector: Connector
+
+
+class Sessions:
+    """`run` in a task group that outlives the orchestrator; the rest is called from any task and waits for nobody, unless it says so."""
+
+    def __init__(self, frames: Frames, clocks: Clocks, ask: Ask, metrics: Metrics) -> None:
+        self.receipts = Receipts()
+        self.on_over: Callable[[InstanceId, bool], None] = lambda _instance_id, _is_superseded: None
+        """Called when an instance's session is over: it may be started again. Superseded: somebody who owns the shard took its place."""
+        self._clocks = clocks
+        self._metrics = metrics
+        self._running: dict[InstanceId, _Running] = {}
+        self._traces: dict[InstanceId, _Trace] = {}
+        self._event_at_s: dict[str, float] = {}
+        """Per gateway: when the last event came."""
+        self._gaps: list[Gap] = []
+        self._gap_count = 0
+        self._reconnects: Counter[str] = Counter()
+        self._changed = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._around = Surroundings(
+            desk=Desk(frames=frames, clock=clocks.monotonic_s, owns=ask.owns, spawn=self._spawn, hands=Hands(), receipts=self.receipts),
+            unit_random=clocks.unit_random,
+            turn=ask.turn,
+            lost=self._lost,
+            gap=self._note_gap,
+            heard=self._heard,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Sessions running={len(self._running)}>"
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled: then every connection is closed, and what is in hand stays there (`undurable`)."""
+        async with anyio.create_task_group() as self._tasks:
+            task_status.started()
+            while True:
+                await anyio.sleep(SWEEP_EVERY_S)
+                self._sweep()
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    def start(self, instance: Instance, shard: Shard, connector: Connector) -> None:
+        """A session of the instance. Not while an earlier one is running (see `is_running`)."""
+        if instance.id in self._running:
+            raise AssertionError(f"{instance.id} has a session already")
+        session = Session(instance, shard, connector, self._around)
+        if (trace := self._traces.pop(instance.id, None)) is not None:
+            session.dark_since_s, session.filing.last_id = trace.dark_since_s, trace.last_id
+        self._running[instance.id] = _Running(session, connector)
+        self._spawn(lambda: self._live(session))
+
+    def refresh(self, instance: Instance) -> None:
+        """Its row has changed, but not where it is read: what is read from now on is filed by the new one."""
+        if (running := self._running.get(instance.id)) is not None:
+            running.session.filing.instance = instance
+
+    def leave(self, instance_ids: Iterable[InstanceId]) -> None:
+        """At a message boundary, with goodbye; what was read becomes durable, receipts are sent while they may be."""
+        self._tell(instance_ids, Event.LEAVE)
+
+    def abort(self, instance_ids: Iterable[InstanceId]) -> None:
+        """Now, without goodbye and without receipt; what was read still becomes durable."""
+        self._tell(instance_ids, Event.ABORT)
+
+    def owned(self, instance_ids: Iterable[InstanceId]) -> None:
+        """Their shard is ours from now on."""
+        for instance_id in instance_ids:
+            if (running := self._running.get(instance_id)) is not None:
+                running.session.owned()
+
+    async def wait_over(self, instance_ids: Collection[InstanceId], *, within_s: float) -> bool:
+        """Until none of these runs; False: some had not by then. Those are aborted, and go on with what they have in hand."""
+        with anyio.move_on_after(within_s):
+            for instance_id in instance_ids:
+                while instance_id in self._running:
+                    await self._changed.wait()
+        rest = [instance_id for instance_id in instance_ids if instance_id in self._running]
+        if rest:
+            log.warning("sessions_cut", count=len(rest), within_s=within_s, next_step="closed without a goodbye; what was read is kept")
+            self.abort(rest)
+        return not rest
+
+    async def close_all(self, *, within_s: float = CLOSE_ALL_S) -> None:
+        """TEARDOWN: everybody leaves. Bounded; never raises. What is in hand is tried on until the process ends."""
+        self.leave(list(self._running))
+        await self.wait_over(list(self._running), within_s=within_s)
+
+    def is_running(self, instance_id: InstanceId) -> bool:
+        """Until it is over: also while it leaves."""
+        return instance_id in self._running
+
+    def is_leaving(self, instance_id: InstanceId) -> bool:
+        """It has a session that will end, or has, by our will."""
+        running = self._running.get(instance_id)
+        return running is not None and running.session.state in {State.LEAVING, State.LEFT}
+
+    def was_tried(self, instance_id: InstanceId) -> bool:
+        """Its session reads, or has failed to once."""
+        running = self._running.get(instance_id)
+        return running is not None and running.session.was_tried
+
+    def connector_of(self, instance_id: InstanceId) -> Connector | None:
+        running = self._running.get(instance_id)
+        return None if running is None else running.connector
+
+    # -- at the end ----------------------------------------------------------------------------------------------------
+
+    def undurable(self) -> list[EventKey]:
+        """Keys of events that were read, are in no journal as far as we know, and will not be sent again by their gateway."""
+        keys: list[EventKey] = []
+        for running in self._running.values():
+            if not running.connector.wants_receipts and len(keys) < UNDURABLE_NAMED:
+                keys += running.session.filing.undurable_keys()
+        return keys[:UNDURABLE_NAMED]
+
+    # -- what is seen --------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> dict[str, object]:
+        """`/status`: how many sessions are in which state, in all and per gateway; the worst gaps, longest first."""
+        by_gateway: dict[str, Counter[str]] = {}
+        for running in self._running.values():
+            by_gateway.setdefault(running.connector.gateway, Counter())[running.session.state.value] += 1
+        in_all = sum(by_gateway.values(), Counter[str]())
+        return {
+            "running": len(self._running),
+            "connected": in_all[State.OPEN] + in_all[State.SILENT],
+            **{state.value: in_all[state] for state in (State.CONNECTING, State.WAITING, State.SILENT, State.LEAVING)},
+            "gateways": {gateway: dict(counts) for gateway, counts in sorted(by_gateway.items())},
+            "in_hand_bytes": self._around.desk.hands.bytes,
+            "receipts": {"sent": self.receipts.sent, "handed_over": self.receipts.handed_over},
+            "reconnects": dict(self._reconnects),
+            "gaps": {"count": self._gap_count, "worst": [self._gap_row(gap) for gap in self._gaps]},
+        }
+
+    def connected(self) -> dict[tuple[str, ...], float]:
+        """Open connections per gateway."""
+        counts: Counter[str] = Counter()
+        for running in self._running.values():
+            counts[running.connector.gateway] += running.session.state in READING
+        return {(gateway,): float(count) for gateway, count in counts.items()}
+
+    def last_event_age_s(self) -> dict[tuple[str, ...], float]:
+        """Since any session of the gateway last brought an event."""
+        now_s = self._clocks.monotonic_s()
+        return {(gateway,): now_s - at_s for gateway, at_s in self._event_at_s.items()}
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, what: Callable[[], object]) -> None:
+        assert self._tasks is not None, "run the sessions first"
+        self._tasks.start_soon(what)  # type: ignore[arg-type]
+
+    async def _live(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            if session.is_over:
+                self._over(session)
+
+    def _over(self, session: Session) -> None:
+        instance_id = session.instance.id
+        session.filing.hand_over()
+        del self._running[instance_id]
+        if session.was_aborted:
+            self._traces[instance_id] = _Trace(self._clocks.monotonic_s(), session.dark_since_s, session.filing.last_id)
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+        self.on_over(instance_id, session.was_superseded)
+
+    def _tell(self, instance_ids: Iterable[InstanceId], event: Event) -> None:
+        for instance_id in instance_ids:
+            if (running := self._running.get(instance_id)) is not None:
+                running.session.tell(event)
+
+    def _sweep(self) -> None:
+        now_s = self._clocks.monotonic_s()
+        for running in self._running.values():
+            running.session.look(now_s)
+        if self._traces:
+            self._traces = {key: trace for key, trace in self._traces.items() if now_s - trace.ended_s < TRACE_KEPT_S}
+
+    def _lost(self, instance: Instance, reason: CloseReason) -> None:
+        self._reconnects[reason.value] += 1
+        self._metrics.websocket_reconnects.add(instance.gateway, reason.value)
+
+    def _heard(self, instance: Instance) -> None:
+        self._event_at_s[instance.gateway] = self._clocks.monotonic_s()
+
+    def _note_gap(self, gap: Gap) -> None:
+        self._gap_count += 1
+        self._gaps = sorted([*self._gaps, gap], key=lambda one: one.since_s - one.until_s)[:WORST_GAPS]
+        log.warning(
+            "stream_gap",
+            **self._gap_row(gap),
+            next_step="its gateway does not repeat what it told in this window: compare with its chat history",
+        )
+
+    def _gap_row(self, gap: Gap) -> dict[str, object]:
+        now_s, wall = self._clocks.monotonic_s(), self._clocks.wall()
+        return {
+            "instance": gap.instance.id,
+            "gateway": gap.instance.gateway,
+            "since": later(wall, gap.since_s - now_s),
+            "until": later(wall, gap.until_s - now_s),
+            "seconds": round(gap.until_s - gap.since_s, 3),
+            "reason": gap.reason.value,
+        }
