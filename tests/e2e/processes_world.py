@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from tests.e2e.rig import Rig, Worker, children_of, command_of, until
+from tests.e2e.rig import Rig, children_of, command_of, until
 
 
 class Processes:

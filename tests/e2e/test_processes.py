@@ -26,7 +26,7 @@ def hooked(rig: Rig) -> tuple[list[Hook], str]:
 
 async def all_owned(processes: Processes, within_s: float) -> dict[int, list[int]]:
     with anyio.fail_after(within_s):
-        while sum(map(len, (held := await processes.held()).values())) < SHARDS:
+        while sum(map(len, (held := await processes.held()).values())) < SHARDS:  # noqa: ASYNC110 - other processes' state
             await anyio.sleep(0.02)
     return held
 

@@ -137,10 +137,10 @@ def reported(shown: str) -> dict[str, object]:
     return dict(json.loads(line[line.index("{") :]))
 
 
-def is_told_in_words(shown: str) -> bool:
-    """Whether the line before the drain report says that nothing was lost."""
+def is_told_in_words(shown: str, event: str = '"drain_report"') -> bool:
+    """Whether the line before the report says that nothing was lost."""
     lines = plain(shown)
-    [number] = [number for number, line in enumerate(lines) if '"drain_report"' in line]
+    [number] = [number for number, line in enumerate(lines) if event in line]
     return re.fullmatch(r"stopped in .* s: \d+ delivered, .*nothing lost, exit 0", lines[number - 1]) is not None
 
 
