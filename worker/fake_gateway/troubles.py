@@ -156,7 +156,7 @@ def reset(request: web.Request) -> web.Response:
 
 def abort(transport: asyncio.Transport) -> None:
     """Resets a connection."""
-    made = transport.get_extra_info("socket")
-    if made is not None:
+    made = None if transport.is_closing() else transport.get_extra_info("socket")
+    if made is not None and made.fileno() >= 0:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -9,7 +9,6 @@ Source: `src/server.ts`, `src/routes/instances.ts`, `src/broker/eventStore.ts` o
 
 from __future__ import annotations
 
-import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +20,7 @@ from worker.adapters.brokers.answers import code_of, retry_after_s
 from worker.adapters.brokers.client import BrokerClient
 from worker.adapters.clock import utc_now
 from worker.adapters.sockets.backfill import Backfill, expect_known, instance_path, too_long
-from worker.adapters.sockets.client import LEAVE_SILENCE_S, LEAVE_WITHIN_S, Session, StreamClient, arrived
+from worker.adapters.sockets.client import LEAVE_SILENCE_S, LEAVE_WITHIN_S, Reaching, Session, StreamClient, arrived
 from worker.adapters.sockets.reasons import Ending, of_broker_failure, of_status
 from worker.adapters.sockets.sse import EventStream
 from worker.domain.catalog import Instance
@@ -45,9 +44,9 @@ class BaileysConnector:
     wants_receipts = True
     allows_two_readers = True
 
-    def __init__(self, config: BrokerConfig, tls: ssl.SSLContext | None = None) -> None:
-        self._client = StreamClient(config, tls)
-        self._calls = BrokerClient(config, key_header="X-API-Key", needs_key=True, tls=tls)
+    def __init__(self, config: BrokerConfig, reaching: Reaching) -> None:
+        self._client = StreamClient(config, reaching)
+        self._calls = BrokerClient(config, key_header="X-API-Key", needs_key=True, resolver=reaching.resolver, tls=reaching.tls)
 
     def __repr__(self) -> str:
         return f"<BaileysConnector {self._client.config.id} {len(self._client.open)} open>"
@@ -142,7 +141,8 @@ class BaileysConnection:
             transport.write_eof()
         else:
             self._take(arrived(self._response.content))
-            self._ended(_LEFT)
+            self._leave_by_s = anyio.current_time()
+            self._response.close()
 
     async def close(self) -> None:
         self._ended(_LEFT)

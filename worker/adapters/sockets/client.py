@@ -8,11 +8,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from types import SimpleNamespace
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import aiohttp
 import anyio
 from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
 from aiohttp.http_websocket import WSMessageTextBytes
 from yarl import URL
 
@@ -35,6 +36,13 @@ Session = aiohttp.ClientSession
 Message = aiohttp.WSMessage | WSMessageTextBytes
 
 
+class Reaching(NamedTuple):
+    """How a broker's host is found and believed; None: as this machine does."""
+
+    resolver: AbstractResolver | None = None
+    tls: ssl.SSLContext | None = None
+
+
 class Closing(Protocol):
     """What the client closes with itself."""
 
@@ -44,11 +52,11 @@ class Closing(Protocol):
 class StreamClient:
     """The streams of one broker; the session is made on first use, inside the loop."""
 
-    def __init__(self, config: BrokerConfig, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, config: BrokerConfig, reaching: Reaching) -> None:
         self.config = config
         self.broker = f"broker {config.id} ({config.gateway})"
         self.open: set[Closing] = set()
-        self._tls = tls
+        self._reaching = reaching
         self._session: Session | None = None
         self._is_closed = False
 
@@ -89,7 +97,7 @@ class StreamClient:
     def _made(self) -> Session:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=self._tls or True),
+                connector=aiohttp.TCPConnector(limit=0, force_close=True, resolver=self._reaching.resolver, ssl=self._reaching.tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=_NO_TIMEOUT,
                 auto_decompress=False,

@@ -8,7 +8,6 @@ Source: docs (how-to/websocket), `src/api/websocket.gateway.core.ts`, `src/core/
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 
 import aiohttp
@@ -16,7 +15,7 @@ import anyio
 from aiohttp import WebSocketError, WSMsgType
 from aiohttp.streams import EofStream
 
-from worker.adapters.sockets.client import CLOSE_WITHIN_S, LEAVE_SILENCE_S, LEAVE_WITHIN_S, Message, Session, Socket, StreamClient
+from worker.adapters.sockets.client import CLOSE_WITHIN_S, LEAVE_SILENCE_S, LEAVE_WITHIN_S, Message, Reaching, Session, Socket, StreamClient
 from worker.adapters.sockets.reasons import Ending, of_close_frame
 from worker.domain.catalog import Instance
 from worker.instances.broker import BrokerConfig
@@ -34,8 +33,8 @@ class WahaConnector:
     wants_receipts = False
     allows_two_readers = True
 
-    def __init__(self, config: BrokerConfig, tls: ssl.SSLContext | None = None) -> None:
-        self._client = StreamClient(config, tls)
+    def __init__(self, config: BrokerConfig, reaching: Reaching) -> None:
+        self._client = StreamClient(config, reaching)
 
     def __repr__(self) -> str:
         return f"<WahaConnector {self._client.config.id} {len(self._client.open)} open>"

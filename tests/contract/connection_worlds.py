@@ -1,0 +1,125 @@
+"""A gateway with a stream, a connector to it, and hands to make trouble: what the suite of connections runs on."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from tests.contract.hostile_endpoint import CERTIFICATE
+from worker.adapters.sockets import open_connector
+from worker.domain.catalog import Instance
+from worker.domain.ids import InstanceId, TenantId
+from worker.fake_gateway.server import FakeGateway, Plan, fake_gateway
+from worker.instances.broker import BrokerConfig
+from worker.websocket.port import Connection, ConnectionClosed, Connector, Frame
+
+NAME = "acme-sales-1a2b3c4d"
+KEY = "fake-gateway-key-of-the-suite"
+PATIENCE_S = 30.0
+"""More than anything takes on the busiest machine."""
+
+
+def instance(gateway: str, name: str = NAME) -> Instance:
+    return Instance(id=InstanceId(f"our-{name}"), tenant_id=TenantId("acme"), gateway=gateway, gateway_instance=name, broker="main")
+
+
+def config(gateway: str, url: str, key: str | None = KEY) -> BrokerConfig:
+    return BrokerConfig(id="main", gateway=gateway, url=url, api_key=key, timeout_s=PATIENCE_S)
+
+
+def opened(broker: BrokerConfig, tls: ssl.SSLContext | None = None) -> Connector:
+    connector = open_connector(broker, tls=tls)
+    assert connector is not None, "this gateway has a stream"
+    return connector
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One gateway with one instance, `NAME`."""
+
+    fake: FakeGateway
+    connector: Connector
+    is_tls: bool
+
+    async def connect(self, after: str | None = None) -> Connection:
+        return await self.connector.connect(instance(self.fake.gateway), after=after, timeout_s=PATIENCE_S)
+
+    def emit(self, count: int = 1) -> list[bytes]:
+        """Bodies, as sent."""
+        return [event.body for event in self.fake.emit(NAME, count)]
+
+    async def until_readers(self, count: int) -> None:
+        """Until the gateway has that many."""
+        with anyio.fail_after(PATIENCE_S):
+            while self.fake.readers(NAME) != count:  # noqa: ASYNC110 - nobody is told when a connection goes
+                await anyio.sleep(0.005)  # noqa: TID251
+
+
+@asynccontextmanager
+async def world(gateway: str, *, is_tls: bool = False, ping_s: float | None = None) -> AsyncIterator[World]:
+    server, client = _tls() if is_tls else (None, None)
+    async with fake_gateway(Plan(gateway=gateway, api_key=KEY, tls=server, ping_s=ping_s)) as fake:
+        fake.instances.make(NAME)
+        connector = opened(config(gateway, fake.url), client)
+        try:
+            yield World(fake, connector, is_tls)
+        finally:
+            await connector.close()
+
+
+async def frames(connection: Connection, count: int) -> list[Frame]:
+    """The next `count`, whatever signs of life are between them."""
+    found: list[Frame] = []
+    with anyio.fail_after(PATIENCE_S):
+        while len(found) < count:
+            if (frame := await connection.receive()) is not None:
+                found.append(frame)
+    return found
+
+
+async def until_closed(connection: Connection) -> tuple[list[Frame], ConnectionClosed]:
+    """What still comes, and the end."""
+    found: list[Frame] = []
+    try:
+        with anyio.fail_after(PATIENCE_S):
+            while True:
+                if (frame := await connection.receive()) is not None:
+                    found.append(frame)
+    except ConnectionClosed as closed:
+        return found, closed
+
+
+async def refusal(connector: Connector, after: str | None = None, timeout_s: float = PATIENCE_S) -> ConnectionClosed:
+    """Why there is no connection: told at once, or by its first words."""
+    connection = None
+    try:
+        connection = await connector.connect(instance(connector.gateway), after=after, timeout_s=timeout_s)
+        found, closed = await until_closed(connection)
+    except ConnectionClosed as refused:
+        return refused
+    finally:
+        if connection is not None:
+            await connection.close()
+    assert found == []
+    return closed
+
+
+def bodies(found: Sequence[Frame]) -> list[bytes]:
+    return [frame.body for frame in found]
+
+
+def assert_tells_nothing(closed: ConnectionClosed, *secrets: str) -> None:
+    """Cause and next step, and neither key, address nor name."""
+    said = f"{closed} {closed!r}"
+    assert ";" in str(closed), "the next step is missing"
+    assert not [word for word in (KEY, NAME, "://", "x-api-key", *secrets) if word in said]
+
+
+def _tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(CERTIFICATE)
+    return server, ssl.create_default_context(cafile=str(CERTIFICATE))
