@@ -1,15 +1,16 @@
-"""A cache of contacts over the store's twin and brokers in memory, in virtual time; and events for it."""
+"""A cache of contacts over the store's twin and brokers in memory, in virtual time, alone or in an engine; and events for it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
 from tests.component.broker_twin import BrokerTwin
-from tests.component.rig import now_s, pass_time
+from tests.component.rig import Rig, Worker, now_s, pass_time
 from worker.adapters.memory_store import MemoryStore
 from worker.contact_metadata_cache.asking import Asking
 from worker.contact_metadata_cache.cache import ContactMetadataCache
@@ -19,6 +20,7 @@ from worker.domain.deadline import Deadline
 from worker.domain.event import Event, EventType
 from worker.domain.ids import EventKey, InstanceId, TenantId
 from worker.domain.record import Record, decode, encode
+from worker.engine import Engine
 from worker.instances.calling import Caller
 from worker.instances.roster import Post, Roster
 from worker.metrics import Metrics
@@ -99,3 +101,22 @@ def hang(broker: BrokerTwin) -> anyio.Event:
 
     broker.before = wait
     return released
+
+
+def with_contacts(it: Rig, broker: BrokerTwin) -> Callable[[Engine], None]:
+    def equip(engine: Engine) -> None:
+        caller, metrics = Caller(broker, clock=now_s, unit_random=lambda: 0.5), engine.metrics
+        asking = Asking(engine.catalog, Roster([Post(caller)]), now_s, metrics.contact_metadata_cache_fetch_duration.record)
+        engine.contacts = ContactMetadataCache(it.store.contacts, asking, now_s, metrics.contact_metadata_cache_lookups)
+
+    return equip
+
+
+async def owning_contacts(it: Rig, broker: BrokerTwin, name: str = "a", **more: Any) -> Worker:
+    """A worker that holds every shard and knows contacts; its instances are the broker's."""
+    rows = [
+        Instance(id=i.id, tenant_id=ACME, gateway="generic", gateway_instance=i.gateway_instance, broker="main")
+        for i in it.catalog.instances.values()
+    ]
+    catalog = Catalog([Tenant(id=ACME)], rows, it.catalog.webhooks.values())
+    return await it.owning(name, catalog=catalog, equip=with_contacts(it, broker), **more)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.component.broker_twin import BrokerTwin
+from tests.component.contacts_world import ANA, owning_contacts
 from tests.component.rig import Rig, Worker, pass_time, rig, until, webhook
 from worker.adapters.memory_transport import Answers, Fails, Hangs
 from worker.domain.ids import TenantId
@@ -64,15 +65,19 @@ async def push_oddities(it: Rig, worker: Worker) -> None:
 
 async def test_every_declared_metric_has_a_sample_after_an_eventful_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.engine.GATEWAYS", {"generic": SimpleNamespace(**{**vars(generic), "decode": decode_or_crash})})
-    hooks = (webhook("crm", events=("message",)), webhook("fails", events=("call",)), webhook("hangs", events=("call",), deadline_s=1.0))
+    hooks = (
+        webhook("crm", events=("message",), enrich_contact=True),
+        webhook("fails", events=("call",)),
+        webhook("hangs", events=("call",), deadline_s=1.0),
+    )
     async with rig(*hooks, retry=SHORT) as it:
-        a = await it.owning()
+        a = await owning_contacts(it, BrokerTwin())
         lag = LoopLag()
         a.engine.metrics.event_loop_lag.watch(lag.recent_s)
         a.engine.metrics.worker_clock_error.watch(lambda: 0.001)
         it.answer("fails", Fails(stage=Stage.CONNECT, cause=Cause.REFUSED))
         it.answer("hangs", Hangs())
-        await it.push(a, 5)
+        await it.push(a, 5, sender_id=ANA)
         await it.push(a, 2, type="call")
         await it.push(a, 2, type="group")
         await push_oddities(it, a)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from worker.domain.catalog import RetiringSecret, Webhook
+from worker.domain.contact import Contact
 from worker.domain.event import Event, EventType
 from worker.domain.ids import DeliveryId, EventKey, InstanceId, TenantId, Token, WebhookId
 from worker.domain.record import Record, decode, encode
-from worker.event_integration.request import InvalidHeader, PreparedWebhook, header_safe
+from worker.event_integration.request import InvalidHeader, PreparedWebhook, header_safe, wants_contact
 from worker.event_integration.signing import InvalidSecret
 from worker.event_integration.transport import Request
 
@@ -178,3 +179,35 @@ def test_a_bad_secret_is_refused_when_prepared() -> None:
 
 def test_repr_shows_neither_url_nor_secret_nor_header() -> None:
     assert repr(PreparedWebhook(webhook(headers={"authorization": "Bearer x"}))) == "<PreparedWebhook crm>"
+
+
+ANA = Contact(name='Ana "Nina"\u2028', picture_url="https://pps.example.com/a.jpg?oh=1&oe=2")
+
+
+@pytest.mark.parametrize(
+    ("contact", "told"),
+    [
+        (ANA, {"name": ANA.name, "picture_url": ANA.picture_url}),
+        (Contact(name="Ana"), {"name": "Ana", "picture_url": None}),
+        (None, None),
+    ],
+)
+def test_a_webhook_that_wants_contacts_gets_one_field_more_at_the_end(contact: Contact | None, told: object) -> None:
+    now_s = time.clock_gettime(time.CLOCK_REALTIME)
+    plain = request(webhook(), record())
+    sent = PreparedWebhook(webhook(enrich_contact=True)).request(record(), ID, 1, Token(1), now_s, contact)
+    assert sent.body.startswith(plain.body[:-1] + b',"contact":')
+    assert json.loads(sent.body) == {**json.loads(plain.body), "contact": told}
+    assert Verifier(SECRET).verify(sent.body, dict(sent.headers))["contact"] == told
+
+
+@pytest.mark.parametrize("fields", [{}, {"format": "raw"}, {"format": "raw", "enrich_contact": True}])
+def test_nobody_else_is_told_of_a_contact(fields: dict[str, object]) -> None:
+    with_it = PreparedWebhook(webhook(**fields)).request(record(), ID, 1, Token(1), 1.0, ANA)
+    assert with_it == PreparedWebhook(webhook(**fields | {"enrich_contact": False})).request(record(), ID, 1, Token(1), 1.0)
+
+
+def test_only_a_normalized_body_has_room_for_a_contact() -> None:
+    assert wants_contact(webhook(enrich_contact=True))
+    assert not wants_contact(webhook(enrich_contact=True, format="raw"))
+    assert not wants_contact(webhook())

@@ -260,7 +260,7 @@ def test_an_instance_without_a_gateway_name_goes_by_its_id(toml: Toml) -> None:
         ('secrets = ["whsec', 'ordering = "total"\nsecrets = ["whsec', "webhooks[crm].ordering: total: allowed: none, chat"),
         ('secrets = ["whsec', 'format = "xml"\nsecrets = ["whsec', "webhooks[crm].format: xml: allowed: normalized, raw"),
         ('secrets = ["whsec', 'deadline_s = 31\nsecrets = ["whsec', "webhooks[crm].deadline_s: 31: allowed: 1 to 30"),
-        ('secrets = ["whsec', 'enrich_contact = true\nsecrets = ["whsec', "webhooks[crm].enrich_contact: True: allowed: false"),
+        ('secrets = ["whsec', 'enrich_contact = "maybe"\nsecrets = ["whsec', "webhooks[crm].enrich_contact: maybe: allowed: true, false"),
         (SECRET, "whsec_tooshort", "webhooks[crm].secrets[0]: (not shown): allowed: whsec_ and the base64"),
         (f'secrets = ["{SECRET}"]', "", "webhooks[crm].secrets: missing: allowed: whsec_ and the base64 of 24 to 64 random bytes"),
         (f'secrets = ["{SECRET}"]', "secrets = []", "webhooks[crm].secrets: (not shown): allowed: 1 or more, each whsec_ and the base64"),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from worker.adapters.clock import rfc3339
 from worker.api.endpoints import ApiModel, Page
@@ -59,15 +59,12 @@ Headers = Annotated[
 ]
 
 
-def _not_yet(value: bool) -> bool:  # noqa: FBT001 - the signature of a validator
-    if value:
-        raise ValueError("allowed: false (contacts come with a later release)")
-    return value
-
-
-# No `Literal[False]`: 0 is equal to False, and would be one.
 EnrichContact = Annotated[
-    bool, AfterValidator(_not_yet), Field(description="true comes with a later release", json_schema_extra={"const": False})
+    bool,
+    Field(
+        description="true: a normalized body says as `contact` what is known of the person's name and picture; "
+        "an event waits for that at most 250 ms (docs/enrichment.md)"
+    ),
 ]
 Description = Annotated[str, Field(max_length=500, description="for people")]
 Enabled = Annotated[bool, Field(description="false: nothing is sent, and what waits becomes dead letters; true undoes a disable")]
@@ -111,7 +108,7 @@ class WebhookChange(ApiModel):
     deadline_s: DeadlineS = Field(0.0, json_schema_extra=_no_default)
     max_in_flight: MaxInFlight = Field(0, json_schema_extra=_no_default)
     headers: Headers = Field(default_factory=dict)
-    enrich_contact: EnrichContact = False
+    enrich_contact: EnrichContact = Field(default=False, json_schema_extra=_no_default)
     description: Description = Field("", json_schema_extra=_no_default)
     enabled: Enabled = Field(default=True, json_schema_extra=_no_default)
 

@@ -86,12 +86,6 @@ def _ordering(value: str) -> str:
     return value
 
 
-def _enrichment(value: bool) -> bool:  # noqa: FBT001 - the signature of a validator
-    if value:
-        raise ValueError("allowed: false (contacts come with a later release)")
-    return value
-
-
 HttpUrl = Annotated[str, AfterValidator(_http_url), Allowed(_URL)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret), Allowed(_SIGNING_SECRET)]
 
@@ -143,4 +137,4 @@ class WebhookDeclared(Section):
     max_in_flight: int | None = Field(None, ge=rules.MAX_IN_FLIGHT[0], le=rules.MAX_IN_FLIGHT[1])
     secrets: tuple[SigningSecret, ...] = Field(min_length=1, max_length=10)
     headers: Annotated[dict[str, SecretStr], AfterValidator(_header)] = Field({}, max_length=rules.MAX_HEADERS)
-    enrich_contact: Annotated[bool, AfterValidator(_enrichment)] = False
+    enrich_contact: bool = False
