@@ -1,16 +1,18 @@
-"""Two real workers on one Redis follow what is registered at run time: within a second, and after everything was killed."""
+"""Two real workers on one Redis follow what is registered at run time: while they run, and after everything was killed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
 from anyio import to_thread
 
+from tests.e2e.figures import state
 from tests.e2e.rig import Gateway, Hook, Rig, Worker, declared, until
 from tests.e2e.sink import SECRET
 from tests.real_redis import RealRedis
@@ -25,7 +27,8 @@ NEW = Revision(0)
 LATE = TenantId("late")
 PHONE = Instance(id=InstanceId("late-phone"), tenant_id=LATE, gateway="generic", gateway_instance="phone")
 LEASE_TTL_S = 5
-SEEN_WITHIN_S = 1.0
+PATIENCE_S = 30
+"""For a machine that is busy with everything else; how long it took is among the figures."""
 
 
 class Place(NamedTuple):
@@ -65,20 +68,20 @@ async def late_tenant(rig: Rig) -> AsyncIterator[Place]:
 async def test_two_workers_follow_what_is_registered_moved_and_removed(rig: Rig) -> None:
     async with late_tenant(rig) as place:
         events = await place.pushed(PHONE.id)  # at once: who has not heard of the instance asks the store
-        await until(lambda: events <= rig.sink.got("first"), 5, "what a registered instance sends reaches a registered webhook")
+        await until(lambda: events <= rig.sink.got("first"), PATIENCE_S, "what a registered instance sends reaches a registered webhook")
 
-        await place.directory.put(replace(place.hook, url=rig.sink.url("second")), expected=place.written)
-        await anyio.sleep(SEEN_WITHIN_S)
+        moved_at = await place.directory.put(replace(place.hook, url=rig.sink.url("second")), expected=place.written)
+        await until_heard(place, lambda told: told["revision"] >= moved_at)
         moved = await place.pushed(PHONE.id)
-        await until(lambda: moved <= rig.sink.got("second"), 5, "attempts go to the new address")
+        await until(lambda: moved <= rig.sink.got("second"), PATIENCE_S, "attempts go to the new address")
         assert not moved & rig.sink.got("first")
 
         assert await place.directory.remove(Kind.WEBHOOK, place.hook.id, LATE)
-        await anyio.sleep(SEEN_WITHIN_S)
+        await until_heard(place, lambda told: told["registered"] == 2)
         asked = rig.sink.asked["second"]
         await place.pushed(PHONE.id)
         others = await place.pushed("i")
-        await until(lambda: others <= rig.sink.got("declared"), 5, "others go on")
+        await until(lambda: others <= rig.sink.got("declared"), PATIENCE_S, "others go on")
         assert rig.sink.asked["second"] == asked, "nothing is routed to a webhook that is gone"
     for worker in place.workers:
         assert (await worker.status())["directory"]["registered"] == 2
@@ -87,19 +90,23 @@ async def test_two_workers_follow_what_is_registered_moved_and_removed(rig: Rig)
 
 async def test_what_was_registered_is_known_after_every_process_was_killed(rig: Rig) -> None:
     async with late_tenant(rig) as place:
-        await until_seen(place)
+        await until_heard(place, lambda told: told["registered"] == 3)
         for worker in place.workers:
             await worker.kill()
         await to_thread.run_sync(place.redis.kill)
         await to_thread.run_sync(place.redis.start)
         for worker in place.workers:
             await worker.start()
-        await until_seen(place)
+        await until_heard(place, lambda told: told["registered"] == 3)
         events = await place.pushed(PHONE.id)
-        await until(lambda: events <= rig.sink.got("first"), 3 * LEASE_TTL_S, "it is served as before")
+        await until(lambda: events <= rig.sink.got("first"), 3 * LEASE_TTL_S + PATIENCE_S, "it is served as before")
 
 
-async def until_seen(place: Place) -> None:
-    with anyio.fail_after(5):
-        while {(await worker.status())["directory"]["registered"] for worker in place.workers} != {3}:  # noqa: ASYNC110 -- other processes
+async def until_heard(place: Place, has_heard: Callable[[dict[str, Any]], bool]) -> None:
+    """By each worker, as far as its `/status` tells of the directory."""
+    began_s = time.monotonic()
+    for worker in place.workers:
+        while not has_heard((await worker.status())["directory"]):
+            assert time.monotonic() - began_s < PATIENCE_S, "news of the directory reach every worker"
             await anyio.sleep(0.02)
+    state("news of the directory", heard_within_ms=(time.monotonic() - began_s) * 1000)
