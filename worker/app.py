@@ -26,6 +26,7 @@ from worker.adapters.ecs import EcsMetadata, EcsTask
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
 from worker.adapters.http_urls import objection
+from worker.adapters.own_process import OwnProcess
 from worker.adapters.redis_store import RedisStore
 from worker.adapters.store_opening import EMBEDDED, opened_store
 from worker.api.dashboard import dashboard_routes
@@ -35,11 +36,13 @@ from worker.api.health import health_routes
 from worker.api.server import Route, application, serving
 from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
+from worker.domain.catalog import Catalog
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreFull, StoreUnavailable
 from worker.domain.ids import EventKey, OwnerId
 from worker.drain_report import Departure, KeptReport, Leavings, drain_report, in_words
 from worker.engine import Engine, World
 from worker.event_integration.pipeline import Clocks
+from worker.event_integration.transport import Transport
 from worker.gateways.identity import fresh_key
 from worker.ingest.door import DoorState
 from worker.ingest.entrance import Entrance
@@ -49,7 +52,7 @@ from worker.instances.parts import Served
 from worker.lifecycle import WATCHDOG_GRACE_S, ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
-from worker.management import instance_parts, open_api
+from worker.management import contact_cache, instance_parts, open_api
 from worker.processes.seat import Seat
 from worker.processes.to_parent import ToParent
 from worker.settings import Settings, platform
@@ -114,7 +117,8 @@ class Process:
         self._ecs = EcsMetadata(where.ecs_metadata_uri)
         self._identity = _identity(settings, self._seat, is_managed=where.is_there)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
-        self._showing.process = {"index": self._seat.index, "of": self._seat.of, "pid": os.getpid()}
+        self._showing.process = OwnProcess(index=self._seat.index, of=self._seat.of)
+        self._showing.ecs = self._ecs
         self._showing.api = self._api
         self._spill_asked = False
         self._live = anyio.CancelScope()
@@ -176,16 +180,15 @@ class Process:
         transport = AiohttpTransport(destinations)
         brokers = opened_brokers(self._settings)
         try:
-            engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
-            engine.metrics.event_loop_lag.watch(self._lag.recent_s)
-            engine.metrics.worker_clock_error.watch(self._ecs.clock_error)
-            self._showing.engine = engine
+            engine = self._engine(store, transport, catalog)
+            management = management_settings(self._settings)
+            instances = instance_parts(engine, store, management, brokers)
+            engine.contacts = contact_cache(engine, store, instances.roster)
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)
                 self._entrance.open(engine.ingest)
-                management = management_settings(self._settings)
-                instances = instance_parts(engine, store, management, brokers)
                 running.start_soon(instances.repairing.run)
+                running.start_soon(self._showing.follow_drains, store.drain_reports)
                 open_api(self._api, engine, store, management, instances)
                 calm_collector()
                 log.info("worker_ready", instances=len(catalog.instances), webhooks=len(catalog.webhooks))
@@ -197,6 +200,13 @@ class Process:
         finally:
             await transport.close()  # noqa: ASYNC102 - shielded and bounded inside
             await _close_all(brokers)  # noqa: ASYNC102 - the same
+
+    def _engine(self, store: RedisStore, transport: Transport, catalog: Catalog) -> Engine:
+        engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
+        engine.metrics.event_loop_lag.watch(self._lag.recent_s)
+        engine.metrics.worker_clock_error.watch(self._ecs.clock_error)
+        self._showing.engine = engine
+        return engine
 
     async def _work(self, base_url: str) -> None:
         """Until the first signal; the demo's gateway ends with it."""

@@ -28,6 +28,16 @@ class KeptReport:
     report: Mapping[str, Any]
 
 
+TELLING = ("reason", "reason_source", "family", "revision", "successor", "exit_code", "during", "spilled", "ledger")
+
+
+def summary(kept: KeptReport) -> dict[str, Any]:
+    """What of it tells how it went, in a few words; what a report of another release does not have is left out."""
+    phases = kept.report.get("phases", [])
+    told = {name: kept.report[name] for name in TELLING if name in kept.report}
+    return {"at": kept.at, "owner": kept.owner, "ms": sum(phase["ms"] for phase in phases), **told}
+
+
 class DrainReports(Protocol):
     """The last 50 of all workers, for `GET /api/drains`. Both raise `StoreUnavailable`, `save` also `StoreFull`."""
 

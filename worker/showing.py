@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import anyio
+
+from worker.adapters.ecs import EcsMetadata
+from worker.adapters.own_process import OwnProcess
 from worker.api.demo_sink import DemoSink
 from worker.api.frame import Frame
 from worker.api.health import Health, Readiness
+from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import OwnerId
+from worker.drain_report import DrainReports, summary
 from worker.engine import Engine
 from worker.loop_lag import LoopLag
 from worker.shutdown import Shutdown
 
+LOOK_FOR_DRAINS_S = 3.0
+READ_DRAINS_WITHIN_S = 2.0
+
 
 class Showing:
-    """`engine`, `shutdown`, `api` and `process` are set by the process as they come to be."""
+    """`engine`, `shutdown`, `api`, `process` and `ecs` are set by the process as they come to be."""
 
     def __init__(self, owner: OwnerId, *, is_stopping: Callable[[], bool], lag: LoopLag, sink: DemoSink | None) -> None:
         self._owner = owner
@@ -25,8 +34,9 @@ class Showing:
         self.engine: Engine | None = None
         self.shutdown: Shutdown | None = None
         self.api: Frame | None = None
-        self.process: Mapping[str, int] = {}
-        """Which of how many it is, and its id."""
+        self.process: OwnProcess | None = None
+        self.ecs: EcsMetadata | None = None
+        self._last_drain: Mapping[str, Any] | None = None
 
     def health(self) -> Health:
         return Health(ready=self._ready, role=self._role, statistics=self._statistics, metrics_text=self._metrics_text)
@@ -44,7 +54,14 @@ class Showing:
         return self.engine.registry.role()
 
     def _statistics(self) -> Mapping[str, Any]:
-        facts: dict[str, Any] = {"loop_lag_max_ms": round(self._lag.worst_s * 1000), "process": self.process}
+        facts: dict[str, Any] = {
+            "process": self.process.statistics() if self.process is not None else {},
+            "loop_lag_ms": round(self._lag.recent_s() * 1000),
+            "loop_lag_max_ms": round(self._lag.worst_s * 1000),
+            "last_drain": self._last_drain,
+        }
+        if self.ecs is not None and (told := self.ecs.statistics()):
+            facts["ecs"] = told
         if self.engine is not None:
             facts |= self.engine.statistics()
         if self.api is not None:
@@ -54,6 +71,31 @@ class Showing:
         if self.shutdown is not None:
             facts["shutdown"] = {"phase": self.shutdown.phase}
         return facts
+
+    async def follow_drains(self, reports: DrainReports) -> None:
+        """Keeps the newest drain report of any worker at hand. Until cancelled.
+
+        It is read at the start, and twice after somebody was seen to leave: who leaves writes it a moment after it was last live.
+        """
+        there: frozenset[OwnerId] = frozenset()
+        reads = 1
+        while True:
+            if reads:
+                reads -= await self._read_last_drain(reports)
+            await anyio.sleep(LOOK_FOR_DRAINS_S)  # noqa: TID251 - for people
+            now = frozenset(member.owner for member in self.engine.registry.members) if self.engine is not None else there
+            reads = 2 if there - now else reads
+            there = now
+
+    async def _read_last_drain(self, reports: DrainReports) -> bool:
+        """False where the store did not say."""
+        try:
+            with anyio.fail_after(READ_DRAINS_WITHIN_S):
+                kept = await reports.latest()
+        except (StoreUnavailable, TimeoutError):
+            return False
+        self._last_drain = summary(kept[0]) if kept else None
+        return True
 
     def _metrics_text(self) -> str:
         return self.engine.metrics.text() if self.engine is not None else ""

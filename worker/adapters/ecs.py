@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -124,6 +124,14 @@ class EcsMetadata:
         """Whether ECS wants this task stopped; None where it does not say. A signal of somebody else's leaves the task wanted."""
         told = await self.look(within_s=TOLD_AGAIN_WITHIN_S)
         return None if told is None else {STOPPED: True, RUNNING: False}.get(told.desired_status)
+
+    def statistics(self) -> dict[str, object]:
+        """The task as last told; empty where there is none."""
+        if self.task is None:
+            return {}
+        told = asdict(self.task)
+        error_s = told.pop("clock_error_s")
+        return told | {"clock_error_ms": None if error_s is None else round(error_s * 1_000, 3)}
 
     def clock_error(self) -> dict[tuple[str, ...], float]:
         """A gauge's source: the bound in seconds as last told, nothing where it was not."""

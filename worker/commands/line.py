@@ -177,6 +177,28 @@ def replay_command(  # noqa: PLR0913 - one per option
     raise typer.Exit(guarded(command))
 
 
+@application.command("status")
+def status_command(
+    *,
+    raw: Annotated[bool, typer.Option("--json", help="The page as it is.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help="The worker's address; else what http.host and http.port (WORKER_HTTP__PORT) say.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The admin key; else WORKER_HTTP__ADMIN_KEY. Needed where it is not on loopback.")] = None,
+) -> None:
+    """Asks a running worker for its status and prints it: workers, shards, sockets, buffers, lag. Exit 1: refused; 69: no worker there."""
+
+    def command(settings: Settings) -> int:
+        from worker.commands.status import Asked, show_status
+
+        address = (url or f"http://{settings.http.host}:{settings.http.port}").rstrip("/")
+        admin_key = settings.http.admin_key.get_secret_value() if settings.http.admin_key else None
+        return show_status(Asked(url=address, key=key or admin_key, raw=raw, watch=watch))
+
+    raise typer.Exit(guarded(command))
+
+
 def _playable(settings: Settings, url: str) -> Catalog:
     """What is declared; the demo's instances where nothing is, because then a worker that answers can only be running the demo."""
     from worker.demo import with_demo
