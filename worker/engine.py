@@ -7,34 +7,31 @@ tests bring virtual time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import structlog
 
-from worker.client_registry.port import Handovers, Leases, Membership, NoSockets, ShardSockets
+from worker.client_registry.port import ShardSockets
 from worker.client_registry.registry import Hooks as RegistryHooks
 from worker.client_registry.registry import Identity, Registry
 from worker.client_registry.registry import Store as RegistryStore
 from worker.client_registry.renewal import Renewal
 from worker.client_registry.tenure import Tenure
 from worker.directory.following import Follower
-from worker.directory.port import Directory
 from worker.directory.registering import Registrar
 from worker.directory.replica import Replica
 from worker.domain.catalog import Catalog, Instance, Row, Tenant
 from worker.domain.errors import StaleToken
 from worker.domain.ids import Position, Shard, WebhookId
-from worker.drain_report import DrainReports
 from worker.engine_gauges import Observed
+from worker.engine_needs import EngineSettings, Store, World
 from worker.event_buffer.deliveries import Delivery
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
-from worker.event_integration.attempts_log import AttemptsLog, AttemptsRecorder
+from worker.event_integration.attempts_log import AttemptsRecorder
 from worker.event_integration.bulkheads import Bulkheads
 from worker.event_integration.careful import CarefulReading
-from worker.event_integration.chat_aliases import ChatAliases
 from worker.event_integration.chat_order import ChatOrder
 from worker.event_integration.checkpointer import Checkpointer
 from worker.event_integration.enrichment import Enrichment
@@ -42,87 +39,29 @@ from worker.event_integration.first_reads import FirstReads
 from worker.event_integration.housekeeping import Housekeeping
 from worker.event_integration.leaving import Leaving
 from worker.event_integration.observing import Observer
-from worker.event_integration.outcome import RetryPolicy
-from worker.event_integration.past import DeadLetters, Past
-from worker.event_integration.pipeline import Clocks, Parts, Pipeline
+from worker.event_integration.pipeline import Parts, Pipeline
 from worker.event_integration.reader import Reader
 from worker.event_integration.release import ReleaseRates
 from worker.event_integration.retry_pump import RetryPump
-from worker.event_integration.retry_queue import DeadReason, RetryQueue, Room
+from worker.event_integration.retry_queue import DeadReason
 from worker.event_integration.settling import Hooks as SettlingHooks
 from worker.event_integration.settling import Settling
 from worker.event_integration.standing import Standing
 from worker.event_integration.sweep import Sweep
 from worker.event_integration.transport import Transport
-from worker.event_integration.webhook_states import WebhookStates
 from worker.gateways import GATEWAYS
-from worker.ingest.door import Door, RoomLimits
+from worker.ingest.door import Door
 from worker.ingest.handler import Ingest
-from worker.ingest.preparation import Preparation, Stamps
+from worker.ingest.preparation import Preparation
 from worker.ingest.segments import SegmentWriter
-from worker.journal.port import Checkpoints, Journal
 from worker.metrics import Metrics
+from worker.orchestrator.streams import Read, Streams
 from worker.shutdown import Rooms, Shutdown
+from worker.websocket.sessions import Clocks as SessionClocks
+
+__all__ = ["Engine", "EngineSettings", "Store", "World"]
 
 log = structlog.get_logger("worker.engine")
-
-
-class Store(Protocol):
-    """The bundle of ports that one store offers (`adapters/redis_store.py`, `adapters/memory_store.py`)."""
-
-    @property
-    def journal(self) -> Journal: ...
-    @property
-    def checkpoints(self) -> Checkpoints: ...
-    @property
-    def retry_queue(self) -> RetryQueue: ...
-    @property
-    def chat_aliases(self) -> ChatAliases: ...
-    @property
-    def dead_letters(self) -> DeadLetters: ...
-    @property
-    def past(self) -> Past: ...
-    @property
-    def room(self) -> Room: ...
-    @property
-    def webhook_states(self) -> WebhookStates: ...
-    @property
-    def attempts_log(self) -> AttemptsLog: ...
-    @property
-    def drain_reports(self) -> DrainReports: ...
-    @property
-    def directory(self) -> Directory: ...
-    @property
-    def leases(self) -> Leases: ...
-    @property
-    def membership(self) -> Membership: ...
-    @property
-    def handovers(self) -> Handovers: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """What the engine needs of the settings, each in the unit of its name."""
-
-    shards: int = 16
-    lease_ttl_s: float = 15.0
-    buffer_max_events: int = 10_000
-    buffer_max_bytes: int = 64 << 20
-    buffer_min_lane_events: int = 64
-    max_in_flight: int = 2_000
-    retry: RetryPolicy = RetryPolicy(schedule_s=(5, 30, 300, 1800, 7200, 18000, 36000, 36000), max_age_s=259_200)  # noqa: RUF009 -- frozen
-    room: RoomLimits = RoomLimits(max_events=1_000_000, max_bytes=1 << 30, tenant_share=0.25)  # noqa: RUF009 -- frozen
-    disable_after_s: float = 259_200.0
-    keep_s: float = 3_600.0
-    dead_letters_keep_s: float = 14 * 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What is not ours to decide: time, chance, stamps."""
-
-    clocks: Clocks
-    stamps: Stamps
 
 
 class Engine:
@@ -183,8 +122,8 @@ class Engine:
         self.leaving = Leaving(self.buffer, self.under_way, self.settling, self.pipeline, clock)
         self.sweep = Sweep(self.pipeline, self.buffer, self.leaving, clock)
         # owned
-        self.sockets: ShardSockets = NoSockets()
-        """The sessions of the shards, where gateways have streams; set before `run`."""
+        self.streams = self._streams(world)
+        self.sockets: ShardSockets = self.streams.orchestrator
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
         self._follow_directory(store)
@@ -213,6 +152,19 @@ class Engine:
         self.housekeeping.on_stale = refused
         self._renewal.progress_at_s += [lambda: self.sweep.turned_at_s, lambda: self.reader.turned_at_s]
 
+    def _streams(self, world: World) -> Streams:
+        """The gateways' streams that this worker reads."""
+        clock = self._clock
+        read = Read(
+            catalog=self.catalog,
+            shards=self._settings.shards,
+            connectors=world.connectors,
+            frames=self.ingest.frames,
+            owns=lambda shard: any(t.shard == shard and t.may_write(clock()) for t in self.registry.active()),
+        )
+        clocks = SessionClocks(monotonic_s=clock, unit_random=world.clocks.unit_random, wall=self.wall)
+        return Streams(read, clocks, self.metrics, self._settings.streams)
+
     def _follow_directory(self, store: Store) -> None:
         """What is registered at run time: whom to ask, and who has to hear of it."""
         replica = Replica(self.catalog)
@@ -237,6 +189,7 @@ class Engine:
             reader=self.reader,
             registry=self.registry,
             follower=self.follower,
+            streams=self.streams,
         )
         observed.watch(self.metrics, clock)
         return observed
@@ -264,6 +217,7 @@ class Engine:
             await loops.start(self.follower.run)
             await loops.start(self.door.run)
             await loops.start(self.standing.run)
+            await loops.start(self.streams.sessions.run)
             loops.start_soon(self._own_shards)
             task_status.started()
 
@@ -271,7 +225,7 @@ class Engine:
         """Once what was registered is known: before that, a webhook not heard of would be taken for none, and its events for unwanted."""
         await self.follower.loaded.wait()
         async with anyio.create_task_group() as owning:
-            for loop in (self.reader.run, self.retry_pump.run, self.registry.run, self.housekeeping.run):
+            for loop in (self.reader.run, self.retry_pump.run, self.streams.orchestrator.run, self.registry.run, self.housekeeping.run):
                 owning.start_soon(loop)
             self.registry.is_ready = True
 
@@ -284,9 +238,9 @@ class Engine:
             buffer=self.buffer,
             pipeline=self.pipeline,
             under_way=self.under_way,
-            leaving=self.leaving,
             settling=self.settling,
             checkpointer=self.checkpointer,
+            leaving=self.leaving,
             leave_door=self.door.leave,
             shut_door=self.door.shut,
             metrics=self.metrics,

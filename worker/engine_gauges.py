@@ -21,6 +21,7 @@ from worker.event_integration.settling import Settling
 from worker.ingest.door import Door
 from worker.ingest.handler import Ingest
 from worker.metrics import Metrics
+from worker.orchestrator.streams import Streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Observed:
     reader: Reader
     registry: Registry
     follower: Follower
+    streams: Streams
 
     def watch(self, metrics: Metrics, clock: Callable[[], float]) -> None:
         """Gives every gauge its source."""
@@ -61,6 +63,8 @@ class Observed:
         metrics.client_registry_lease_valid_for.watch(
             lambda: {(str(t.shard),): max(0.0, t.valid_until_s - clock()) for t in registry.active()}
         )
+        metrics.websocket_connected.watch(self.streams.sessions.connected)
+        metrics.websocket_last_event_age.watch(self.streams.sessions.last_event_age_s)
 
     def statistics(self) -> dict[str, Any]:
         """`/status`: everything's `statistics()`."""
@@ -75,4 +79,5 @@ class Observed:
             **roll(self.registry),
             "directory": self.follower.statistics(),
             "journal": {"events_read": self.reader.events_read},
+            "sockets": self.streams.statistics(),
         }

@@ -23,6 +23,7 @@ import orjson
 
 from worker.adapters.clock import rfc3339
 from worker.adapters.memory_faults import StoreFaults
+from worker.adapters.memory_sockets import MemoryGateway
 from worker.adapters.memory_store import MemoryStore
 from worker.adapters.memory_transport import Answers, MemoryTransport, Step
 from worker.client_registry.registry import Identity
@@ -39,6 +40,7 @@ from worker.ingest.reply import Reply
 from worker.shutdown import Shutdown
 
 ACME = TenantId("acme")
+BROKER = "main"
 WALL_AT_ZERO_S = 1_763_790_000.0
 NEWEST = Token(2**53 - 1)
 """Passes every fence: for looking only."""
@@ -46,6 +48,10 @@ NEWEST = Token(2**53 - 1)
 
 def webhook(name: str, **more: Any) -> Webhook:
     return Webhook(id=WebhookId(name), tenant_id=ACME, url=url(name), **more)
+
+
+def instance(number: int, *, broker: str | None = None) -> Instance:
+    return Instance(id=InstanceId(f"i{number}"), tenant_id=ACME, gateway="generic", gateway_instance=f"phone-{number}", broker=broker)
 
 
 def url(name: str) -> str:
@@ -192,6 +198,8 @@ class Rig:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     """By URL: texts of the events that were answered with a 2xx, and how often."""
     number: int = 0
+    gateway: MemoryGateway | None = None
+    """Whose streams every worker reads."""
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
@@ -223,6 +231,7 @@ class Rig:
             World(
                 clocks=Clocks(monotonic_s=now_s, wall_s=wall_s, unit_random=chance),
                 stamps=Stamps(received_at=received_at, fresh_key=self._fresh_key),
+                connectors={} if self.gateway is None else {BROKER: self.gateway.connector(name)},
             ),
         )
         worker = Worker(name, engine, faults, wire)
@@ -282,6 +291,24 @@ class Rig:
         if reply.is_accepted:
             self.accepted.append(text)
         return reply
+
+    def tell(self, count: int = 1, *, number: int | None = None) -> int:
+        """`count` events on the gateway's streams, over the instances in turn (or of one); answers how many anybody read.
+
+        What was read is as good as accepted, and so is what the gateway keeps until there is a receipt for it.
+        """
+        assert self.gateway is not None
+        read = 0
+        for _ in range(count):
+            self.number += 1
+            text = f"e{self.number}"
+            body = orjson.dumps({"type": "message", "event_key": text, "text": text})
+            name = f"phone-{self.number % len(self.catalog.instances) if number is None else number}"
+            is_read = self.gateway.tell(name, body, text if self.gateway.wants_receipts else None) > 0
+            read += is_read
+            if is_read or self.gateway.wants_receipts:
+                self.accepted.append(text)
+        return read
 
     def _fresh_key(self) -> EventKey:
         self.number += 1
@@ -377,18 +404,21 @@ SETTINGS = EngineSettings(shards=4)
 
 
 @asynccontextmanager
-async def rig(*webhooks: Webhook, instances: int = 4, **settings: Any) -> AsyncIterator[Rig]:
-    """A world with these webhooks, whose endpoints answer 200 at once. At its end every worker left is shut down and counted."""
+async def rig(*webhooks: Webhook, instances: int = 4, gateway: MemoryGateway | None = None, **settings: Any) -> AsyncIterator[Rig]:
+    """A world with these webhooks, whose endpoints answer 200 at once. At its end every worker left is shut down and counted.
+
+    With a `gateway` the instances are read from its streams.
+    """
     engine_settings = replace(SETTINGS, **settings)
     hooks = webhooks or (webhook("crm"),)
     catalog = Catalog(
         [Tenant(id=ACME)],
-        [Instance(id=InstanceId(f"i{n}"), tenant_id=ACME, gateway="generic", gateway_instance=f"phone-{n}") for n in range(instances)],
+        [instance(n, broker=None if gateway is None else BROKER) for n in range(instances)],
         hooks,
     )
     store = MemoryStore(shards=engine_settings.shards, clock=now_s, epoch_s=WALL_AT_ZERO_S)
     async with anyio.create_task_group() as tasks:
-        it = Rig(engine_settings.shards, store, MemoryTransport(), catalog, engine_settings, tasks)
+        it = Rig(engine_settings.shards, store, MemoryTransport(), catalog, engine_settings, tasks, gateway=gateway)
         for hook in hooks:
             it.endpoints.script(hook.url, Answers())
         yield it
