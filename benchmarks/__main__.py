@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import backlog, ingest, order, path
+from benchmarks import backlog, ingest, order, path, processes
 from benchmarks.measuring import Figure, table
 
 Bench = Callable[[], tuple[str, list[Figure]]]
@@ -24,6 +24,7 @@ def main() -> None:
         "order": lambda: order.measure(rounds=asked.rounds, events=asked.events),
         "ingest": lambda: ingest.measure(rounds=asked.rounds),
         "backlog": lambda: backlog.measure(events=asked.backlog),
+        "processes": lambda: processes.measure(rounds=asked.rounds),
     }
     told = {}
     for name in [asked.only] if asked.only else benches:
@@ -39,7 +40,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=["path", "order", "ingest", "backlog"], help="one of the four; all of them where nothing is said")
+    parser.add_argument(
+        "--only", choices=["path", "order", "ingest", "backlog", "processes"], help="one of the five; all of them where nothing is said"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="slices of each subject")
     parser.add_argument("--events", type=int, default=6_000, help="per slice")
     parser.add_argument("--backlog", type=int, default=40_000, help="events that wait at the start; the goal speaks of 1 000 000")

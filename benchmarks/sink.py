@@ -23,6 +23,7 @@ class Sink:
     fast_url: str
     hang_url: str
     made_of: str
+    pid: int
 
 
 @contextmanager
@@ -34,7 +35,9 @@ def sink() -> Iterator[Sink]:
             assert process.stdout is not None
             fast, hang = process.stdout.readline().split()
             try:
-                yield Sink(fast_url=f"http://127.0.0.1:{fast}/hook", hang_url=f"http://127.0.0.1:{hang}/hook", made_of=made_of)
+                yield Sink(
+                    fast_url=f"http://127.0.0.1:{fast}/hook", hang_url=f"http://127.0.0.1:{hang}/hook", made_of=made_of, pid=process.pid
+                )
             finally:
                 process.terminate()
 
