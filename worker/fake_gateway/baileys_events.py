@@ -36,6 +36,9 @@ class BaileysStream:
         """By id, in the order of their numbers."""
         self._acknowledged: deque[str] = deque()
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def routes(self) -> Sequence[Route]:
         return (
             Route("GET", "/stream", self._serve),

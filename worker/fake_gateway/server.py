@@ -23,7 +23,7 @@ from worker.fake_gateway.control import CONTROL, Control
 from worker.fake_gateway.dialect import Dialect, Known
 from worker.fake_gateway.evolution import Evolution
 from worker.fake_gateway.instances import Instances, State
-from worker.fake_gateway.streams import Emitted, Readers
+from worker.fake_gateway.streams import Emitted, Readers, Stream
 from worker.fake_gateway.traffic import Push, Sender, Traffic
 from worker.fake_gateway.troubles import Handler, Kind, Trouble, Troubles
 from worker.fake_gateway.waha import Waha
@@ -91,6 +91,11 @@ class FakeGateway:
     @property
     def gateway(self) -> str:
         return self.plan.gateway
+
+    @property
+    def stream(self) -> Stream | None:
+        """Its gateway's own, where there is one: what it keeps."""
+        return self._dialect.stream
 
     @property
     def api_key(self) -> str:

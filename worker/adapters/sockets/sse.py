@@ -10,6 +10,7 @@ from typing import NamedTuple
 _BOM = b"\xef\xbb\xbf"
 _MAX_FIELD_BYTES = 1_024
 """Of what is neither data nor comment; a longer line counts as not sent."""
+_MAX_RETRY_DIGITS = 9
 
 
 class StreamEvent(NamedTuple):
@@ -94,7 +95,7 @@ class EventStream:
         elif name == b"id":
             if b"\0" not in value:
                 self._id = value.decode(errors="replace") or None
-        elif name == b"retry" and value.isdigit():
+        elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
             self.retry_s = int(value) / 1000
 
     def _dispatch(self, found: list[StreamEvent]) -> None:
