@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import orjson
 from rich.console import Console
-from rich.live import Live
 
 from worker.adapters.http_page import NoPage, Page, read_page
 from worker.commands.reaching import reach
@@ -52,15 +51,12 @@ def show_status(asked: Asked) -> int:
 async def _show(asked: Asked) -> None:
     await reach(asked.url)
     console = Console(file=sys.stdout, highlight=False)
-    if asked.watch and console.is_terminal and not asked.raw:
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            async for body in _pages(asked):
-                live.update(tables(sections(_read(body))), refresh=True)
-        return
     async for body in _pages(asked):
         if asked.raw:
             print(body.decode(), flush=True)
         elif console.is_terminal:
+            if asked.watch:
+                console.clear()
             console.print(tables(sections(_read(body))))
         else:
             print(plain(sections(_read(body))), flush=True)
