@@ -15,7 +15,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import anyio
@@ -48,7 +48,7 @@ from worker.ingest.door import DoorState
 from worker.ingest.entrance import Entrance
 from worker.ingest.preparation import Stamps
 from worker.ingest.routes import ingest_routes
-from worker.instances.parts import Served
+from worker.instances.broker import Broker
 from worker.lifecycle import WATCHDOG_GRACE_S, ExitCode, Signals, calm_collector, monotonic_s, raise_open_files, stuck_tasks
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.loop_lag import LoopLag
@@ -58,11 +58,21 @@ from worker.processes.to_parent import ToParent
 from worker.settings import Settings, platform
 from worker.showing import Showing
 from worker.shutdown import Shutdown
-from worker.slices import allowed_destinations, engine_settings, health_keys, management_settings, opened_brokers, store_choice
+from worker.slices import (
+    allowed_destinations,
+    engine_settings,
+    health_keys,
+    management_settings,
+    opened_brokers,
+    opened_connectors,
+    store_choice,
+)
 from worker.terminal import show_live
+from worker.websocket.port import Connector
 
 log = structlog.get_logger("worker.app")
 
+RECEIPTS = ("sent", "handed_over")
 KEEP_REPORT_S = 1.0
 """`keep_drain_report`: within the grace."""
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address among all of them
@@ -178,9 +188,9 @@ class Process:
                     "webhook_unreachable_as_declared", webhook=webhook.id, cause=why_not, next_step="its deliveries end as dead letters"
                 )
         transport = AiohttpTransport(destinations)
-        brokers = opened_brokers(self._settings)
+        brokers, connectors = opened_brokers(self._settings), opened_connectors(self._settings)
         try:
-            engine = self._engine(store, transport, catalog)
+            engine = self._engine(store, transport, catalog, connectors)
             management = management_settings(self._settings)
             instances = instance_parts(engine, store, management, brokers)
             engine.contacts = contact_cache(engine, store, instances.roster)
@@ -199,10 +209,10 @@ class Process:
             return code
         finally:
             await transport.close()  # noqa: ASYNC102 - shielded and bounded inside
-            await _close_all(brokers)  # noqa: ASYNC102 - the same
+            await _close_all([*connectors.values(), *(served.broker for served in brokers)])  # noqa: ASYNC102 - the same
 
-    def _engine(self, store: RedisStore, transport: Transport, catalog: Catalog) -> Engine:
-        engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world())
+    def _engine(self, store: RedisStore, transport: Transport, catalog: Catalog, connectors: Mapping[str, Connector]) -> Engine:
+        engine = Engine(store, transport, catalog, self._identity, engine_settings(self._settings), _world(connectors))
         engine.metrics.event_loop_lag.watch(self._lag.recent_s)
         engine.metrics.worker_clock_error.watch(self._ecs.clock_error)
         self._showing.engine = engine
@@ -237,6 +247,8 @@ class Process:
             log.exception("shutdown_failed", next_step="what was accepted is in the journal; start again and look at the cause")
             code = ExitCode.NOT_DURABLE
         self._live.cancel()  # what it shows would stand below the report
+        if engine.streams.sessions.undurable():
+            code = ExitCode.NOT_DURABLE
         report = self._report(engine, shutdown, before, code)
         await self._keep(report, store)
         emit_report(self._lines, report, in_words=in_words(report))
@@ -270,10 +282,12 @@ class Process:
             phases=shutdown.phases,
             accounts=list(shutdown.accounts.values()),
             at_signal=shutdown.at_signal,
-            during={name: after[name] - before[name] for name in before},
+            during={name: after[name] - before[name] for name in before if name not in RECEIPTS},
             spilled=shutdown.spilled,
+            receipts={name: after[name] - before[name] for name in RECEIPTS},
             stuck=stuck_tasks(asyncio.get_running_loop()) if shutdown.unconfirmed else [],
             loop_lag_max_ms=round(self._lag.worst_s * 1000),
+            undurable_ids=engine.streams.sessions.undurable(),
         )
         return drain_report(departure, leavings, exit_code=int(code))
 
@@ -313,11 +327,11 @@ def _seen_at(host: str) -> str:
     return f"[{here}]" if ":" in here else here
 
 
-async def _close_all(brokers: Sequence[Served]) -> None:
+async def _close_all(opened: Sequence[Broker | Connector]) -> None:
     """All at once, so that it is bounded by a second however many there are."""
     async with anyio.create_task_group() as closing:
-        for served in brokers:
-            closing.start_soon(served.broker.close)
+        for one in opened:
+            closing.start_soon(one.close)
 
 
 def _identity(settings: Settings, seat: Seat, *, is_managed: bool) -> Identity:
@@ -344,7 +358,7 @@ def _as_task(me: Identity, task: EcsTask | None) -> Identity:
     return replace(me, task=task.arn, family=task.family, revision=me.revision or task.revision, zone=task.zone)
 
 
-def _world() -> World:
+def _world(connectors: Mapping[str, Connector]) -> World:
     chance = random.Random(secrets.token_bytes(16))  # noqa: S311 -- jitter: its seed differs by process, nothing else is asked of it
 
     def new_key() -> EventKey:
@@ -353,16 +367,19 @@ def _world() -> World:
     return World(
         clocks=Clocks(monotonic_s=monotonic_s, wall_s=wall_s, unit_random=chance.random),
         stamps=Stamps(received_at=lambda: rfc3339(utc_now()), fresh_key=new_key),
+        connectors=connectors,
     )
 
 
 def _counters(engine: Engine) -> dict[str, int]:
-    intake, settling = engine.ingest.intake, engine.settling
+    intake, settling, receipts = engine.ingest.intake, engine.settling, engine.streams.sessions.receipts
     return {
         "accepted": intake.events,
         "refused": intake.refused,
         "delivered": settling.delivered_count,
         "failed": settling.failed_count,
+        "sent": receipts.sent,
+        "handed_over": receipts.handed_over,
     }
 
 

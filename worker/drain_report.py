@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.client_registry.tenure import Tenure
-from worker.domain.ids import OwnerId, Position, Shard
+from worker.domain.ids import EventKey, OwnerId, Position, Shard
 from worker.journal.completion import Tally
 from worker.lifecycle import ExitCode
 
@@ -146,8 +146,10 @@ class Leavings:
     at_signal: dict[str, float]
     during: dict[str, int]
     spilled: dict[str, int]
+    receipts: dict[str, int]
     stuck: list[dict[str, str]]
     loop_lag_max_ms: int
+    undurable_ids: list[EventKey]
 
 
 def drain_report(departure: Departure, leavings: Leavings, *, exit_code: int) -> dict[str, Any]:
@@ -168,11 +170,11 @@ def drain_report(departure: Departure, leavings: Leavings, *, exit_code: int) ->
         "at_signal": leavings.at_signal,
         "during": leavings.during,
         "spilled": leavings.spilled,
-        "receipts": {"sent": 0, "handed_over": 0},
+        "receipts": leavings.receipts,
         "shards": [account.row() for account in leavings.accounts],
         "stuck": leavings.stuck,
         "loop_lag_max_ms": leavings.loop_lag_max_ms,
-        "undurable_ids": [],
+        "undurable_ids": leavings.undurable_ids,
         "ledger": sums,
         "balances": balances(sums),
         "exit_code": exit_code,

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from worker.adapters.brokers import open_broker
+from worker.adapters.sockets import open_connector
 from worker.adapters.store_opening import StoreChoice
 from worker.api.health import Keys
 from worker.domain.destinations import Destinations
@@ -19,7 +20,11 @@ from worker.ingest.door import RoomLimits
 from worker.instances.broker import BrokerConfig
 from worker.instances.parts import Served
 from worker.management import ManagementSettings
+from worker.orchestrator.streams import StreamLimits
+from worker.orchestrator.waves import Pace
 from worker.settings import Settings
+from worker.settings.declared import BrokerDeclared
+from worker.websocket.port import Connector
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -50,7 +55,7 @@ def health_keys(settings: Settings) -> Keys:
 
 def engine_settings(settings: Settings) -> EngineSettings:
     """The engine's slice."""
-    journal, delivery, buffer = settings.journal, settings.delivery, settings.buffer
+    journal, delivery, buffer, streams = settings.journal, settings.delivery, settings.buffer, settings.orchestrator
     return EngineSettings(
         shards=settings.registry.shards,
         lease_ttl_s=settings.registry.lease_ttl_s,
@@ -65,6 +70,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         disable_after_s=delivery.disable_after_s,
         keep_s=journal.keep_s,
         dead_letters_keep_s=settings.dead_letters.keep_days * 86_400,
+        streams=StreamLimits(max_sessions=streams.max_sessions, pace=Pace(per_s=streams.connects_per_s, at_a_time=streams.max_connecting)),
     )
 
 
@@ -85,21 +91,26 @@ def management_settings(settings: Settings) -> ManagementSettings:
 def opened_brokers(settings: Settings) -> list[Served]:
     """Those declared, opened: nothing is connected yet."""
     return [
-        Served(
-            open_broker(
-                BrokerConfig(
-                    id=declared.id,
-                    gateway=declared.gateway,
-                    url=declared.url,
-                    api_key=None if declared.api_key is None else declared.api_key.get_secret_value(),
-                    timeout_s=declared.timeout_s,
-                    sockets=declared.sockets,
-                )
-            ),
-            frozenset(TenantId(tenant_id) for tenant_id in declared.tenant_ids),
-        )
+        Served(open_broker(_broker_config(declared)), frozenset(TenantId(tenant_id) for tenant_id in declared.tenant_ids))
         for declared in settings.brokers
     ]
+
+
+def opened_connectors(settings: Settings) -> dict[str, Connector]:
+    """The streams of the brokers that have one, by broker: nothing is connected yet."""
+    opened = {declared.id: open_connector(_broker_config(declared)) for declared in settings.brokers}
+    return {broker: connector for broker, connector in opened.items() if connector is not None}
+
+
+def _broker_config(declared: BrokerDeclared) -> BrokerConfig:
+    return BrokerConfig(
+        id=declared.id,
+        gateway=declared.gateway,
+        url=declared.url,
+        api_key=None if declared.api_key is None else declared.api_key.get_secret_value(),
+        timeout_s=declared.timeout_s,
+        sockets=declared.sockets,
+    )
 
 
 def allowed_destinations(settings: Settings) -> Destinations:

@@ -33,6 +33,7 @@ DECLARED = """\
 # api_key = "..."
 # tenant_ids = []                         # none = every tenant
 # timeout_s = 15                          # 1 to 120
+# sockets = true                          # read its events from its stream too, where it has one (baileys, waha); false = push only
 #
 # [[instances]]                           # a WhatsApp number at a gateway
 # id = "acme-sales"                       # ours: in ingest paths, envelopes, shards

@@ -89,8 +89,10 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
             at_signal={"buffered": 0},
             during={"accepted": 0},
             spilled={"events": 0, "webhooks": 0, "unconfirmed": 0},
+            receipts={"sent": 3, "handed_over": 1},
             stuck=[],
             loop_lag_max_ms=1,
+            undurable_ids=[],
         ),
         exit_code=0,
     )
@@ -98,6 +100,7 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
     asked += " shards stuck loop_lag_max_ms undurable_ids ledger exit_code"
     assert [name for name in report if name in asked.split()] == asked.split()
     assert report["shards"] == [{"shard": 2, "token": 9, "released_to": "b", "released": True, "held_after_signal_ms": 12}]
+    assert report["receipts"] == {"sent": 3, "handed_over": 1}
     assert report["balances"] is True
 
 

@@ -18,6 +18,7 @@ from worker.settings.sections import (
     HttpSettings,
     JournalSettings,
     Json,
+    OrchestratorSettings,
     RedisSettings,
     RegistrySettings,
     ShutdownSettings,
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     buffer: BufferSettings = BufferSettings()
     registry: RegistrySettings = RegistrySettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
     delivery: DeliverySettings = DeliverySettings()
     api: ApiSettings = ApiSettings()
     shutdown: ShutdownSettings = ShutdownSettings()

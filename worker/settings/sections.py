@@ -137,6 +137,14 @@ class RegistrySettings(Section):
     )
 
 
+class OrchestratorSettings(Section):
+    """Of the gateways' streams that this worker reads."""
+
+    max_sessions: int = Field(20_000, ge=0, le=1_000_000, description="streams of gateways that one worker reads at most")
+    connects_per_s: float = Field(200, ge=0.1, le=10_000, description="streams opened per second, for each broker")
+    max_connecting: int = Field(64, ge=1, le=10_000, description="streams being opened at the same time, for each broker")
+
+
 RetryWait = Annotated[float, Field(ge=0.1, le=86_400)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 

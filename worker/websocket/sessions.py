@@ -153,6 +153,8 @@ class Sessions:
         """TEARDOWN: everybody leaves. Bounded; never raises. What is in hand is tried on until the process ends."""
         self.leave(list(self._running))
         await self.wait_over(list(self._running), within_s=within_s)
+        for running in self._running.values():
+            running.session.filing.hand_over()
 
     def is_running(self, instance_id: InstanceId) -> bool:
         """Until it is over: also while it leaves."""
