@@ -1,8 +1,8 @@
 """One process against two, on two cores: how many events a second are delivered, and what an event costs, slice by slice in turn.
 
-The journal is full before the workers start, so that no generator runs beside them; the sink is the one in C. What is left beside the workers
-on the same cores is Redis and the sink, and both are told: with them, two cores are less than twice one. A slice begins when every process is
-ready and holds its share of the shards, and lasts so many seconds of a backlog that does not end before.
+The journal is full before the workers start, so that no generator runs beside them; the sink is the one in C. What is left beside
+the workers on the same cores is Redis and the sink, and both are told: with them, two cores are less than twice one. A slice begins when
+every process is ready and holds its share of the shards, and lasts so many seconds of a backlog that does not end before.
 """
 
 from __future__ import annotations
