@@ -44,16 +44,19 @@ class Hook(NamedTuple):
     deadline_s: float = 10
     secret: str = SECRET
     ordering: str = "none"
+    enrich: bool = False
 
 
-def declared(hooks: Sequence[Hook], instances: Sequence[str] = ("i",)) -> str:
-    """One tenant's file: instances of the `generic` gateway and its webhooks."""
+def declared(hooks: Sequence[Hook], instances: Sequence[str] = ("i",), broker: str | None = None) -> str:
+    """One tenant's file: instances of the `generic` gateway and its webhooks; `broker`: the instances', declared elsewhere."""
     lines = ["[[tenants]]", 'id = "t"']
     for name in instances:
         lines += ["[[instances]]", f'id = "{name}"', 'tenant_id = "t"', 'gateway = "generic"']
+        lines += [f'broker = "{broker}"'] if broker else []
     for hook in hooks:
         lines += ["[[webhooks]]", f'id = "{hook.name}"', 'tenant_id = "t"', f'url = "{hook.url}"', f'secrets = ["{hook.secret}"]']
         lines += [f"instance_ids = {list(hook.instances)}", f"deadline_s = {hook.deadline_s}", f'ordering = "{hook.ordering}"']
+        lines += ["enrich_contact = true"] if hook.enrich else []
     return "\n".join(lines) + "\n"
 
 
@@ -212,6 +215,8 @@ class Gateway:
         self.answers: dict[int, int] = {}
         """How often each status was the answer; 0: none came."""
         self.without_retry_after = 0
+        self.make: Callable[[str, int], dict[str, Any]] = generic_event
+        """Of an event's id and the size of its text, its body."""
         self._session = session
         self._numbers = itertools.count()
 
@@ -225,7 +230,7 @@ class Gateway:
     async def push(self, event: str, instance: str = "i", pad: int = 200, **more: Any) -> None:
         """One event until accepted; `more`: fields of its body."""
         self.pushed_at_s.setdefault(event, time.monotonic())
-        body = orjson.dumps(generic_event(event, pad) | more)
+        body = orjson.dumps(self.make(event, pad) | more)
         for attempt in itertools.count():
             worker = self.workers[attempt % len(self.workers)] if attempt else random.choice(self.workers)
             if 200 <= await self.try_once(worker, body, instance) < 300:
