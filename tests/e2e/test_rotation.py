@@ -68,8 +68,14 @@ async def why(worker: Worker) -> dict[str, Any]:
     return {name: report[name] for name in ("reason", "reason_source", "task_arn", "family", "revision", "successor")}
 
 
-async def owner_of(worker: Worker) -> str:
-    return str((await worker.get("/rolez"))[1]["owner"])
+async def heir_of(leaving: Worker, heir: Worker) -> str:
+    """The heir's name, once who leaves has heard of it."""
+    owner = str((await heir.get("/rolez"))[1]["owner"])
+    for _ in range(600):
+        if any(row["owner"] == owner and row["ready"] for row in (await leaving.status())["workers"]):
+            return owner
+        await anyio.sleep(0.05)
+    raise AssertionError(f"not heard of within 30 s: {owner}")
 
 
 async def test_ecs_tasks_say_whether_they_were_deployed_away_replaced_or_scaled_in(rig: Rig) -> None:
@@ -80,13 +86,13 @@ async def test_ecs_tasks_say_whether_they_were_deployed_away_replaced_or_scaled_
         await new.start()
         assert await new.metric("worker_clock_error_seconds") == 0.0005
         agent.stopped = {"old"}
-        heir = await owner_of(new)
+        heir = await heir_of(old, new)
         told = {"reason_source": "membership", "family": FAMILY}
         assert await why(old) == {**told, "reason": "deployment", "task_arn": arn("old"), "revision": 7, "successor": heir}
         twin = task(rig, server.url, agent.url, "twin", 8)
         await twin.start()
         agent.stopped |= {"new"}
-        heir = await owner_of(twin)
+        heir = await heir_of(new, twin)
         assert await why(new) == {**told, "reason": "replacement", "task_arn": arn("new"), "revision": 8, "successor": heir}
         agent.stopped |= {"twin"}
         assert await why(twin) == {**told, "reason": "scale_in", "task_arn": arn("twin"), "revision": 8, "successor": None}
@@ -97,7 +103,7 @@ async def test_a_revision_that_is_set_orders_deployments_where_there_is_no_ecs(r
     old, new = (rig.worker(declared([]), REDIS__URL=server.url, REGISTRY__REVISION=revision) for revision in ("1", "2"))
     await old.start()
     await new.start()
-    heir = await owner_of(new)
+    heir = await heir_of(old, new)
     nowhere = {"reason_source": "membership", "task_arn": None, "family": ""}
     assert await why(old) == {**nowhere, "reason": "deployment", "revision": 1, "successor": heir}
     assert await why(new) == {**nowhere, "reason": "scale_in", "revision": 2, "successor": None}
