@@ -50,6 +50,7 @@ from worker.event_integration.standing import Standing
 from worker.event_integration.sweep import Sweep
 from worker.event_integration.transport import Transport
 from worker.gateways import GATEWAYS
+from worker.handover import Handover
 from worker.ingest.door import Door
 from worker.ingest.handler import Ingest
 from worker.ingest.preparation import Preparation
@@ -148,6 +149,10 @@ class Engine:
         self.checkpointer.keep_s = settings.keep_s
         self.checkpointer.is_store_tight = lambda: self.door.is_store_tight
         self.checkpointer.keep_bytes = settings.room.max_bytes // 4 // settings.shards
+        self.handover = Handover(
+            registry=self.registry, leaving=self.leaving, settling=self.settling, checkpointer=self.checkpointer, clock=clock
+        )
+        self.registry.rebalancing.hand_over = self.handover.hand_over
         self.housekeeping = Housekeeping(store.checkpoints, store.room, active, clock, dead_letters_keep_s=settings.dead_letters_keep_s)
         self.housekeeping.on_stale = refused
         self._renewal.progress_at_s += [lambda: self.sweep.turned_at_s, lambda: self.reader.turned_at_s]
@@ -195,7 +200,10 @@ class Engine:
         return observed
 
     def _registry(self, identity: Identity, world: World) -> Registry:
-        store = RegistryStore(leases=self._store.leases, membership=self._store.membership, checkpoints=self._store.checkpoints)
+        tables = self._store
+        store = RegistryStore(
+            leases=tables.leases, membership=tables.membership, handovers=tables.handovers, checkpoints=tables.checkpoints
+        )
         self._renewal = Renewal(
             leases=self._store.leases,
             owner=identity.owner,
@@ -204,7 +212,11 @@ class Engine:
             unit_random=world.clocks.unit_random,
         )
         hooks = RegistryHooks(started=self._started, suspended=self._suspended, resumed=self._resumed, ended=self._ended, lost=self._lost)
-        return Registry(store, identity, shards=self._settings.shards, renewal=self._renewal, hooks=hooks, wall=world.stamps.received_at)
+        registry = Registry(
+            store, identity, shards=self._settings.shards, renewal=self._renewal, hooks=hooks, wall=world.stamps.received_at
+        )
+        registry.sockets = self.sockets
+        return registry
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """All loops, until cancelled. Started once the door knows how much room there is."""
@@ -240,7 +252,7 @@ class Engine:
             under_way=self.under_way,
             settling=self.settling,
             checkpointer=self.checkpointer,
-            leaving=self.leaving,
+            handover=self.handover,
             leave_door=self.door.leave,
             shut_door=self.door.shut,
             metrics=self.metrics,

@@ -8,11 +8,12 @@
 
 Phases hand on what they do not use. The order is typed: a shard is released by a `Checkpointed`, which is made from
 `SocketsClosed`, `Drained`, `Quiesced` (`client_registry/proofs.py`), and `tear_down` wants the `Drained` of every shard held.
-The same steps hand over one shard while the worker runs on.
+The steps of one shard are `handover.py`'s, which also moves one while the worker runs on.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,22 +22,22 @@ import anyio
 import structlog
 
 from worker.client_registry.port import Member
-from worker.client_registry.proofs import SEAL, Checkpointed, Drained, Quiesced, SocketsClosed
+from worker.client_registry.proofs import Drained
 from worker.client_registry.registry import Registry
 from worker.client_registry.rotation import UNTOLD, rotation
 from worker.client_registry.tenure import Tenure
 from worker.domain.deadline import Deadline
-from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
-from worker.domain.ids import Position, Shard, WebhookId
+from worker.domain.errors import StaleToken
+from worker.domain.ids import OwnerId, Position, Shard, WebhookId
 from worker.drain_report import PhaseTime, ShardAccount
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.checkpointer import Checkpointer
-from worker.event_integration.leaving import Leaving
 from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.reader import Reader
 from worker.event_integration.retry_pump import RetryPump
 from worker.event_integration.settling import Settling
+from worker.handover import AWAY, Handover
 from worker.metrics import Metrics
 
 log = structlog.get_logger()
@@ -49,8 +50,10 @@ GRANT_UNDER_WAY_S = 0.6
 """For a lease that was being granted when the signal came; part of PREPARE's second."""
 HAND_OVER_ABREAST = 4
 """Shards given up at a time: few, so that the others are read on; several, because a store that syncs each write syncs once for them."""
+PREPARED_WITHIN_S = 15.0
+"""For heirs whose sessions have to connect first; a third of DRAIN at most."""
+NEWS_WITHIN_S = 0.5
 TURN_S = 0.05
-AWAY = (StoreUnavailable, StoreFull)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +66,9 @@ class Rooms:
     buffer: EventBuffer
     pipeline: Pipeline
     under_way: UnderWay
-    leaving: Leaving
     settling: Settling
     checkpointer: Checkpointer
+    handover: Handover
     leave_door: Callable[[], None]
     shut_door: Callable[[], None]
     metrics: Metrics
@@ -89,6 +92,7 @@ class Shutdown:
         self._counted: dict[Shard, Tenure] = {}
         """Whose work each account counts."""
         self.successor: Member | None = None
+        """Whoever gets most of what we held."""
         self.rotation = UNTOLD
         self._members: Sequence[Member] | None = None
         """Who was live at the signal; None where nobody could say."""
@@ -101,6 +105,7 @@ class Shutdown:
         self.unconfirmed = 0
         self.claims_left = 0
         self._drained: dict[Shard, Drained] = {}
+        self._heirs: dict[Shard, OwnerId] = {}
 
     # -- the phases ------------------------------------------------------------------------------------------------
 
@@ -141,12 +146,20 @@ class Shutdown:
             self._open_account(tenure, tenure.completion.cursor)
         try:
             await rooms.registry.announce()
-            self.successor = await rooms.registry.successor()
+            await self._find_heirs()
             self._members = rooms.registry.members
         except AWAY as exc:
             log.warning("successor_unknown", cause=str(exc), next_step="drained as if alone")
         await self._count_journals()
         self.at_signal["journal_backlog"] = sum(a.pending_at_signal for a in self.accounts.values())
+
+    async def _find_heirs(self) -> None:
+        """Everybody's share of what we hold; told at once, so that they prepare while we drain."""
+        registry = self._rooms.registry
+        self._heirs = await registry.bequeath([t.shard for t in registry.active()])
+        most = Counter(self._heirs.values()).most_common(1)
+        self.successor = next((m for m in registry.members if most and m.owner == most[0][0]), None)
+        await registry.giving.offer(self._heirs)
 
     async def _ask_platform(self) -> None:
         self._is_told = await self.is_told_to_stop()
@@ -163,10 +176,10 @@ class Shutdown:
         self._counted[tenure.shard] = tenure
 
     async def _count_journals(self) -> None:
-        """What waits beyond what was read; a grant that was under way at the signal is given back first."""
+        """What waits beyond what was read; a grant that was under way at the signal is given back first, a handover is let end."""
         rooms = self._rooms
         with anyio.move_on_after(GRANT_UNDER_WAY_S):
-            await rooms.registry.no_grant_under_way()
+            await rooms.registry.nothing_under_way()
         for tenure in rooms.registry.active():
             try:
                 tail = await rooms.checkpointer.save(tenure)
@@ -180,14 +193,34 @@ class Shutdown:
 
     def _quiesce(self) -> None:
         """Alone: the journal is read no more; what comes in is still journalled. With a successor shards are read on until their turn."""
-        if self.successor is None:
+        if not self._heirs:
             self._rooms.reader.is_stopped = True
             self._rooms.reader.poke()
 
     async def _drain(self) -> None:
-        if self.successor is None:
+        """To heirs, where somebody stays; alone what is left when nobody does (any more)."""
+        if self._heirs:
+            await self._hand_all_over()
+        if not self._heirs:
+            self._quiesce()
             await self._drain_alone()
-            return
+
+    async def _hand_all_over(self) -> None:
+        """Each shard once its heir is prepared, or after `PREPARED_WITHIN_S` all the same; one whose heir leaves too goes to another."""
+        giving, began_s = self._rooms.registry.giving, self._clock()
+        patience_s = min(PREPARED_WITHIN_S, self._phase_deadline.left_s(began_s) / 3)
+        while (left := [t for t in self._rooms.registry.active() if t.shard not in self._drained]) and not self._is_over():
+            await self._offer_to_heirs(left)
+            if not self._heirs:
+                return
+            prepared, is_late = giving.prepared(), self._clock() - began_s >= patience_s
+            ready = [t for t in left if t.shard in self._heirs and (is_late or prepared.get(t.shard) == self._heirs[t.shard])]
+            if ready:
+                await self._hand_over_abreast(ready)
+            else:
+                await giving.wait_news(NEWS_WITHIN_S)
+
+    async def _hand_over_abreast(self, tenures: Sequence[Tenure]) -> None:
         turns = anyio.Semaphore(HAND_OVER_ABREAST)
 
         async def in_turn(tenure: Tenure) -> None:
@@ -196,8 +229,22 @@ class Shutdown:
                     await self.hand_over(tenure)
 
         async with anyio.create_task_group() as handing_over:
-            for tenure in self._rooms.registry.active():
+            for tenure in tenures:
                 handing_over.start_soon(in_turn, tenure)
+
+    async def _offer_to_heirs(self, left: Sequence[Tenure]) -> None:
+        """Those whose heir still stays keep theirs; the others get one. A store that is away changes nothing."""
+        registry = self._rooms.registry
+        staying = {member.owner for member in registry.company().members}
+        orphans = [t.shard for t in left if self._heirs.get(t.shard) not in staying]
+        if not orphans:
+            return
+        try:
+            plan = await registry.bequeath(orphans)
+            self._heirs = {shard: heir for shard, heir in self._heirs.items() if shard not in orphans} | plan
+            await registry.giving.offer(plan)
+        except AWAY as exc:
+            log.warning("successors_not_asked", cause=str(exc), next_step="handed over unprepared")
 
     async def _drain_alone(self) -> None:
         """Everything that a healthy webhook waits for is attempted. Suspects start nothing more; left alone they get one more second."""
@@ -225,10 +272,7 @@ class Shutdown:
         self._rooms.pipeline.is_closing = True
         async with anyio.create_task_group() as spilling:
             for tenure in self._rooms.registry.active():
-                spilling.start_soon(self._spill_one, tenure)
-
-    async def _spill_one(self, tenure: Tenure) -> None:
-        self._drained[tenure.shard] = await self._empty(self.quiesce(tenure))
+                spilling.start_soon(self._empty, tenure)
 
     def tear_down(self, drained: Sequence[Drained]) -> None:
         """The door shuts; orchestrator and websocket go. Wants the proof of every shard held."""
@@ -240,9 +284,8 @@ class Shutdown:
 
     async def _hand_over_rest(self) -> None:
         for tenure in self._rooms.registry.active():
-            proof = self._drained.get(tenure.shard)
-            if proof is not None:
-                await self._give_up(tenure, self.close_sockets(proof))
+            if tenure.shard in self._drained:
+                await self._give_up(tenure)
 
     async def _await_claims(self) -> None:
         """Attempts that became claims end and settle by claim id, or are left to their visibility."""
@@ -259,46 +302,30 @@ class Shutdown:
     # -- one shard ---------------------------------------------------------------------------------------------------
 
     async def hand_over(self, tenure: Tenure) -> None:
-        """One shard to the ready successor, in milliseconds; the others are read on meanwhile."""
-        drained = await self._empty(self.quiesce(tenure))
-        self._drained[tenure.shard] = drained
-        await self._give_up(tenure, self.close_sockets(drained))
+        """One shard to its heir, in milliseconds; the others are read on meanwhile."""
+        await self._empty(tenure)
+        await self._give_up(tenure)
 
-    def quiesce(self, tenure: Tenure) -> Quiesced:
-        """Nothing more of this shard is read; the retry pump leaves it alone."""
-        tenure.is_reading = False
-        return Quiesced(shard=tenure.shard, token=tenure.token, seal=SEAL)
+    async def _empty(self, tenure: Tenure) -> None:
+        handover, deadline_s = self._rooms.handover, self.deadline.at_s
+        proof, unconfirmed, parked = await handover.empty(handover.quiesce(tenure), by_s=deadline_s)
+        self._drained[tenure.shard] = proof
+        self.unconfirmed += unconfirmed
+        self.spilled_events += len(parked)
+        self._rooms.metrics.shutdown_spilled.add(amount=len(parked))
+        self.spilled_webhooks.update(parked)
 
-    async def _empty(self, quiesced: Quiesced) -> Drained:
-        """Nothing of the shard is in memory only: claims, parked, or left to the journal unbegun."""
-        rooms = self._rooms
-        tenure = next((t for t in rooms.registry.active() if t.shard == quiesced.shard), None)
-        if tenure is not None:
-            within = Deadline(name="claim_attempts", at_s=min(self.deadline.at_s, self._clock() + 2.0))
-            unconfirmed, parked = await rooms.leaving.give_up(tenure, deadline=within)
-            self.unconfirmed += unconfirmed
-            self.spilled_events += len(parked)
-            rooms.metrics.shutdown_spilled.add(amount=len(parked))
-            self.spilled_webhooks.update(parked)
-            await rooms.settling.wait_written(tenure.shard, within)
-        return Drained(after=quiesced, seal=SEAL)
-
-    def close_sockets(self, drained: Drained) -> SocketsClosed:
-        """Closes the sessions of the shard's instances at a message boundary. Push gateways have none."""
-        return SocketsClosed(after=drained, seal=SEAL)
-
-    async def _give_up(self, tenure: Tenure, closed: SocketsClosed) -> None:
-        """Last checkpoint, release, wake. A store that is away leaves the lease to its time; the journal has everything."""
-        account = self.accounts.get(tenure.shard)
-        to = self.successor.owner if self.successor else None
+    async def _give_up(self, tenure: Tenure) -> None:
+        """Sockets, last checkpoint, release, wake. A store that is away leaves the lease to its time; the journal has everything."""
+        rooms, account, to = self._rooms, self.accounts.get(tenure.shard), self._heirs.get(tenure.shard)
         try:
-            tail = await self._rooms.checkpointer.save(tenure)
+            closed = await rooms.handover.close_sockets(self._drained[tenure.shard], by_s=self._phase_deadline.at_s)
+            proof = await rooms.handover.checkpoint(tenure, closed)
             if account is not None:
-                account.close(tenure, tail)
-            proof = Checkpointed(after=closed, tail=tail, seal=SEAL)
-            is_released = await self._rooms.registry.release(proof, to=to)
+                account.close(tenure, proof.tail)
+            is_released = await rooms.registry.release(proof, to=to)
         except StaleToken:
-            self._rooms.registry.refused(tenure)
+            rooms.registry.refused(tenure)
             return
         except AWAY as exc:
             log.warning(

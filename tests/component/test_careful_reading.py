@@ -127,8 +127,8 @@ async def test_two_of_them_in_two_shards_are_two_dead_letters(monkeypatch: pytes
         elsewhere = next(f"i{n}" for n in range(8) if shard_of(InstanceId(f"i{n}"), 4) != shard_of(InstanceId("i0"), 4))
         await journal(it, "a", "poison1", "b")
         await journal(it, "c", "poison2", "d", instance=elsewhere)
-        _, starts = await starts_until_one_lives(it, at_most=STARTS + STRIKES)
-        assert starts == STARTS + STRIKES
+        # A life that died seconds ago still counts as a worker with a share: each may get half of the shards.
+        await starts_until_one_lives(it, at_most=2 * STARTS)
         assert len(await poisons(it)) == 2
         assert it.missing() == {("crm", "poison1"), ("crm", "poison2")}
 

@@ -95,7 +95,9 @@ async def test_a_lease_stolen_at_any_step_loses_nothing_and_the_loser_writes_not
         async def steal() -> None:
             for n in range(it.shards):
                 tell_the_store_its_lease_is_over(it, n)
-            await it.start("b")
+                await it.store.leases.acquire(Shard(n), OwnerId("b-1"), ttl_s=TTL_S, sole=False)
+            thief = await it.start("b")
+            assert thief.owner == "b-1"
 
         thief = anyio.Event()
         At(a, k, thief.set)
@@ -247,7 +249,7 @@ async def test_an_idle_night_changes_nothing() -> None:
 
 @pytest.mark.usefixtures("slow_turns")
 async def test_a_standby_waits_for_an_hour_and_nothing_changes() -> None:
-    async with rig() as it:
+    async with rig(shards=1, instances=1) as it:
         a = await it.owning()
         b = await it.start("b")
         tokens = {tenure.shard: tenure.token for tenure in a.engine.registry.active()}

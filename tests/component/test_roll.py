@@ -25,11 +25,13 @@ def members(worker: Worker) -> dict[str, int]:
 
 async def is_quiet(it: Rig, workers: list[Worker]) -> None:
     """Once every shard has one owner, and all say the same of shards and of each other."""
-    await until(lambda: sum(len(worker.holds) for worker in workers) == it.shards, within_s=60, what="all shards are held")
-    truth = {shard: worker.engine.registry.identity.owner for worker in workers for shard in worker.holds}
-    await until(lambda: all(owners(worker) == truth for worker in workers), within_s=30, what="all workers say who holds what")
-    held = {worker.name: len(worker.holds) for worker in workers}
-    await until(lambda: all(members(worker) == held for worker in workers), within_s=30, what="all workers say who is there")
+
+    def agree() -> bool:
+        truth = {shard: worker.owner for worker in workers for shard in worker.holds}
+        held = {worker.name: len(worker.holds) for worker in workers}
+        return len(truth) == it.shards and all(owners(worker) == truth and members(worker) == held for worker in workers)
+
+    await until(agree, within_s=60, what="all shards are held, and all workers say by whom and who is there")
 
 
 async def test_every_worker_names_the_holder_of_every_shard_and_all_workers() -> None:

@@ -66,14 +66,15 @@ def test_a_mutant_is_killed_by_an_assertion(copy: Path, mutant: Mutant) -> None:
 SNIPPET = """
 from worker.client_registry.proofs import Drained, Quiesced
 from worker.client_registry.registry import Registry
+from worker.handover import Handover
 from worker.shutdown import Shutdown
 
 
-async def too_early(registry: Registry, shutdown: Shutdown, drained: Drained, quiesced: Quiesced) -> None:
+async def too_early(registry: Registry, shutdown: Shutdown, handover: Handover, drained: Drained, quiesced: Quiesced) -> None:
     await registry.release(drained, to=None)
     await registry.release(to=None)
     shutdown.tear_down([quiesced])
-    shutdown.close_sockets(quiesced)
+    await handover.close_sockets(quiesced, by_s=1.0)
     Drained(after=quiesced)
 """
 
@@ -86,9 +87,9 @@ def test_leaving_out_a_typed_proof_does_not_type_check(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     found = [line.split(":", 1)[1] for line in done.stdout.splitlines() if "error" in line]
     assert [(line.split(":")[0], line.rsplit("[", 1)[1]) for line in found] == [
-        ("8", "arg-type]"),
-        ("9", "call-arg]"),
-        ("10", "list-item]"),
-        ("11", "arg-type]"),
-        ("12", "call-arg]"),
+        ("9", "arg-type]"),
+        ("10", "call-arg]"),
+        ("11", "list-item]"),
+        ("12", "arg-type]"),
+        ("13", "call-arg]"),
     ], done.stdout

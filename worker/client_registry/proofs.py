@@ -6,7 +6,7 @@ quiesce ──▶ Quiesced ──drain──▶ Drained ──close sockets─�
 ```
 
 A function that wants a proof as its argument cannot be called too early: leaving one out does not type-check, and making
-one up needs `SEAL`, which only `worker/shutdown.py` and tests of this file import.
+one up needs `SEAL`, which only `worker/handover.py` and tests of this file import.
 """
 
 from __future__ import annotations

@@ -8,15 +8,21 @@ Waiting for a lease is a normal way to live: it changes no health answer and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
 import structlog
 
-from worker.client_registry.port import Busy, Granted, Leases, Member, Membership, Quarantined
+from worker.client_registry.asking import Holdings, Unclaimed, to_ask_for
+from worker.client_registry.giving import Giving
+from worker.client_registry.port import Busy, Granted, Handovers, Leases, Member, Membership, NoSockets, Quarantined, ShardSockets
+from worker.client_registry.presence import Presence
 from worker.client_registry.proofs import Checkpointed
+from worker.client_registry.rebalancing import Rebalancing
 from worker.client_registry.renewal import Renewal
+from worker.client_registry.shares import Company, bequest
+from worker.client_registry.taking import Taking
 from worker.client_registry.tenure import Tenure, TenureState, valid_until_s
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import OwnerId, Shard, Token
@@ -60,10 +66,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """The three tables the registry lives on."""
+    """The tables the registry lives on."""
 
     leases: Leases
     membership: Membership
+    handovers: Handovers
     checkpoints: Checkpoints
 
 
@@ -74,6 +81,7 @@ class Registry:
         """`wall` says the time in RFC 3339, for people."""
         self._leases = store.leases
         self._membership = store.membership
+        self._handovers = store.handovers
         self._checkpoints = store.checkpoints
         self._wall = wall
         self.identity = identity
@@ -87,12 +95,18 @@ class Registry:
         self._acquiring = anyio.Lock()
         self._spent: dict[Shard, Token] = {}
         """Tokens that must not be answered again: given back before the shard is asked for."""
-        self.members: Sequence[Member] = ()
-        """Who was live, us included, when it was last looked up."""
+        self._unclaimed = Unclaimed()
         self.holders: Mapping[Shard, OwnerId] = {}
-        """Who held what at the last heartbeat: for people."""
+        """Who held what when last looked, every two seconds."""
         self.is_draining = False
         self.is_ready = False
+        self.sockets: ShardSockets = NoSockets()
+        me, clock = identity.owner, self._clock
+        self.presence = Presence(store.membership, self._me, clock=clock, every_s=renewal.heartbeat_every_s, ttl_s=renewal.heartbeat_ttl_s)
+        self.giving = Giving(store.handovers, store.membership, me, clock)
+        self.taking = Taking(store.handovers, store.membership, me, clock=clock, sockets=lambda: self.sockets)
+        self.rebalancing = Rebalancing(self.giving, company=self.company, mine=self.active, may_give=self._may_give, clock=clock)
+        self.presence.seen = self.giving.stir
 
     def __repr__(self) -> str:
         return f"<Registry owner={self.identity.owner} active={len(list(self.active()))} of {self.shards}>"
@@ -108,23 +122,25 @@ class Registry:
     async def run(self) -> None:
         async with anyio.create_task_group() as loops:
             loops.start_soon(self._renewal.run, self.active, self._lose)
-            loops.start_soon(self._acquire_for_ever)
-            loops.start_soon(self._heartbeat)
+            for loop in (self._acquire_for_ever, self.presence.run, self.taking.run, self.rebalancing.run):
+                loops.start_soon(loop)
 
     # -- getting -----------------------------------------------------------------------------------------------------
 
     async def _acquire_for_ever(self) -> None:
-        """Tries what we lack, then waits to be woken, for the earliest lease to run out, or for two seconds."""
+        """Asks for what we should have, looks at the offers; waits to be woken, for the earliest lease to run out, or for two seconds."""
         while True:
             wait_s = LOOK_AGAIN_S
             try:
+                self.holders = await self._leases.holders([Shard(number) for number in range(self.shards)])
                 if not self.is_draining and self._renewal.is_turning(self._clock()):
                     async with self._acquiring:
                         wait_s = await self._acquire_round()
+                await self._see_offers()
                 await self._membership.wait_wake(self.identity.owner, block_s=wait_s)
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("leases_not_reached", cause=str(exc), next_step="tried again in half a second")
-                await self._renewal.pause(AWAY_PAUSE_S)
+                await self.pause()
 
     async def _acquire_round(self) -> float:
         """`_acquire_missing`, and one line about what it brought, also when the store left midway."""
@@ -134,9 +150,10 @@ class Registry:
             if self._acquired:
                 log.info("shards_acquired", shards=sorted(self._acquired), waiting=sum(self._acquired.values()))
                 self._acquired = {}
+                self.presence.hurry()
 
     async def _acquire_missing(self) -> float:
-        """One try at every shard we do not hold, a few at a time; answers how long to wait for the next.
+        """One try at every shard that we should have, a few at a time; answers how long to wait for the next.
 
         A store that leaves midway ends no other try; it is told of once, when all have ended.
         """
@@ -154,11 +171,26 @@ class Registry:
                     absences.append(exc)
 
         async with anyio.create_task_group() as attempts:
-            for number in range(self.shards):
-                attempts.start_soon(attempt, Shard(number))
+            for shard in await self._wanted():
+                attempts.start_soon(attempt, shard)
         if absences:
             raise absences[0]
         return min(waits_s)
+
+    async def _wanted(self) -> list[Shard]:
+        """Who alone has the store's lock wants all: whoever is announced beside it is gone."""
+        if self.identity.sole:
+            return [Shard(number) for number in range(self.shards)]
+        if not self.presence.is_known:
+            await self.presence.look()
+        free = [Shard(number) for number in range(self.shards) if Shard(number) not in self.holders]
+        ours = Holdings(
+            active=[t.shard for t in self.active()],
+            suspended=[t.shard for t in self.held() if t.state is TenureState.SUSPENDED],
+            expected=self.taking.expected,
+        )
+        live = {member.owner for member in self.members}
+        return to_ask_for(self.company(), self.holders, live, ours, self._unclaimed.overdue(free, self._clock()))
 
     async def _acquire_one(self, shard: Shard) -> float:
         """Asks for one shard, unless it is held already; answers when to ask again."""
@@ -208,15 +240,11 @@ class Registry:
             self._end(former)
         tenure = Tenure(shard, grant.token, Completion(shard, progress), granted_at_s=self._clock(), valid_until_s=until_s)
         tenure.since = self._wall()
+        tenure.was_given = shard in self.taking.expected
         self._tenures[shard] = tenure
         self._acquired[shard] = progress.tail - progress.prefix
         log.debug("tenure_started", shard=shard, token=grant.token, prefix=progress.prefix, waiting=self._acquired[shard])
         self._hooks.started(tenure)
-
-    async def no_grant_under_way(self) -> None:
-        """Once draining: until what was asked for before has been answered, and given back."""
-        async with self._acquiring:
-            pass
 
     # -- losing ------------------------------------------------------------------------------------------------------
 
@@ -245,6 +273,10 @@ class Registry:
         self._end(tenure)
         self._spent[tenure.shard] = tenure.token
 
+    async def pause(self) -> None:
+        """For a store that is away."""
+        await self._renewal.pause(AWAY_PAUSE_S)
+
     def leave(self, tenure: Tenure) -> None:
         """Gives a shard up without telling the store: it is renewed no more, and its lease ends by itself."""
         self._end(tenure)
@@ -257,11 +289,29 @@ class Registry:
 
     # -- giving ------------------------------------------------------------------------------------------------------
 
-    async def successor(self) -> Member | None:
-        """A live worker that could take over: ready, not draining; the newest revision, then the one that holds least."""
-        self.members = await self._membership.live()
-        others = [m for m in self.members if m.owner != self.identity.owner and m.ready and not m.draining]
-        return max(others, key=lambda m: (m.revision, -m.shards), default=None)
+    def _may_give(self) -> bool:
+        return self.is_ready and not self.is_draining and not self.identity.sole
+
+    async def _see_offers(self) -> None:
+        """What is offered to us, and who is prepared for what we offer. Where either turns on who is live, that is looked up again."""
+        offers = await self._handovers.offers()
+        me = self.identity.owner
+        if self.is_draining or any(o.taker == me and o.shard not in self.taking.expected for o in offers):
+            await self.presence.look()
+        await self.taking.note(offers, self.company())
+        self.giving.note(offers)
+        await self.giving.keep()
+
+    async def bequeath(self, shards: Collection[Shard]) -> dict[Shard, OwnerId]:
+        """Who should have these when we leave; nobody where nobody stays. Raises `StoreUnavailable`."""
+        await self.presence.look()
+        return bequest(self.company().once_given(self.giving.on_the_table()), shards)
+
+    async def nothing_under_way(self) -> None:
+        """Once draining: until a grant asked for before has been answered, and given back, and what was being handed over has been."""
+        async with self._acquiring:
+            pass
+        await self.rebalancing.nothing_under_way()
 
     async def release(self, proof: Checkpointed, *, to: OwnerId | None) -> bool:
         """Gives the lease up; with `to` reserves it and wakes the successor. False when it was not ours any more."""
@@ -275,34 +325,34 @@ class Registry:
 
     # -- being seen --------------------------------------------------------------------------------------------------
 
-    async def announce(self) -> None:
-        """Says what we are now. Raises `StoreUnavailable`."""
-        held = len(self.active())
+    def _me(self) -> Member:
         me = self.identity
-        member = Member(
+        return Member(
             owner=me.owner,
             task=me.task,
             family=me.family,
             revision=me.revision,
-            ready=self.is_ready,
+            ready=self.is_ready and self._renewal.is_turning(self._clock()),
             draining=self.is_draining,
-            shards=held,
+            shards=len(self.active()),
             zone=me.zone,
         )
-        await self._membership.announce(member, ttl_s=self._renewal.heartbeat_ttl_s)
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Who was live, us included, when it was last looked up."""
+        return self.presence.members
+
+    def company(self) -> Company:
+        """Who shares the shards, as last looked up."""
+        return self.presence.company(self.shards)
+
+    async def announce(self) -> None:
+        """Says what we are now. Raises `StoreUnavailable`."""
+        await self.presence.announce()
 
     async def withdraw(self) -> None:
-        await self._membership.withdraw(self.identity.owner)
-
-    async def _heartbeat(self) -> None:
-        while True:
-            try:
-                await self.announce()
-                self.members = await self._membership.live()
-                self.holders = await self._leases.holders([Shard(number) for number in range(self.shards)])
-            except (StoreUnavailable, StoreFull) as exc:
-                log.warning("heartbeat_not_sent", cause=str(exc), next_step="sent again with the next one")
-            await self._renewal.pause(self._renewal.heartbeat_every_s)
+        await self.presence.withdraw()
 
     def role(self) -> dict[str, object]:
         """`/rolez`: what this worker is, and what it holds."""

@@ -15,7 +15,7 @@ A draining worker gives everything to the newest of those that stay. A shard tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from worker.client_registry.port import Member, Offer
@@ -53,6 +53,11 @@ class Company:
     def is_mixed(self) -> bool:
         return len(self.newest) < len(self.members)
 
+    @property
+    def may_move(self) -> bool:
+        """Whether surplus is given at all: while two revisions have just met, those who hold it are about to be drained."""
+        return self.is_settled or not self.is_mixed
+
     def held_by(self, owner: OwnerId) -> int:
         return next((m.shards for m in self.members if m.owner == owner), 0)
 
@@ -65,6 +70,15 @@ class Company:
         coming.subtract(Counter(offer.giver for offer in offers))
         members = (replace(m, shards=max(0, m.shards + coming[m.owner])) for m in self.members)
         return replace(self, members=tuple(members))
+
+    def with_no_room_at(self, owners: Container[OwnerId]) -> Company:
+        """As if these had their share."""
+        members = (replace(m, shards=max(m.shards, self.share)) if m.owner in owners else m for m in self.members)
+        return replace(self, members=tuple(members))
+
+    def holding(self, count: int) -> Company:
+        """As if I held so many."""
+        return replace(self, members=tuple(replace(m, shards=count) if m.owner == self.me else m for m in self.members))
 
 
 def company(members: Iterable[Member], me: Member, *, shards: int, is_settled: bool) -> Company:
@@ -90,7 +104,7 @@ def may_take(company: Company, free: Iterable[Shard], *, overdue: frozenset[Shar
 
 def surplus(company: Company, mine: Iterable[Shard], *, resting: frozenset[Shard] = frozenset()) -> dict[Shard, OwnerId]:
     """What I should give, and to whom. `resting`: came to me by a handover a moment ago, and stay for now."""
-    if company.is_mixed and not company.is_settled:
+    if not company.may_move:
         return {}
     held = {m.owner: m.shards for m in company.members}
     giving = [shard for shard in sorted(mine, reverse=True) if shard not in resting]

@@ -30,7 +30,7 @@ class TenureState(StrEnum):
 class Tenure:
     """One grant of a shard and, while nobody else held it in between, the grants that continued it."""
 
-    __slots__ = ("completion", "granted_at_s", "is_reading", "shard", "since", "state", "token", "valid_until_s")
+    __slots__ = ("completion", "granted_at_s", "is_reading", "shard", "since", "state", "token", "valid_until_s", "was_given")
 
     def __init__(self, shard: Shard, token: Token, completion: Completion, *, granted_at_s: float, valid_until_s: float) -> None:
         self.shard = shard
@@ -41,6 +41,8 @@ class Tenure:
         self.since = ""
         """Wall time of the grant, for people."""
         self.state = TenureState.ACTIVE
+        self.was_given = False
+        """Whether it came by a handover."""
         self.is_reading = True
         """False once a drain or a handover has told the reader to leave the rest in the journal."""
 
