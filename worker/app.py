@@ -193,6 +193,7 @@ class Process:
             engine = self._engine(store, transport, catalog, connectors)
             management = management_settings(self._settings)
             instances = instance_parts(engine, store, management, brokers)
+            self._showing.brokers = instances.roster
             engine.contacts = contact_cache(engine, store, instances.roster)
             async with anyio.create_task_group() as running:
                 await running.start(engine.run)

@@ -16,6 +16,7 @@ from worker.domain.errors import StoreUnavailable
 from worker.domain.ids import OwnerId
 from worker.drain_report import DrainReports, summary
 from worker.engine import Engine
+from worker.instances.roster import Roster
 from worker.loop_lag import LoopLag
 from worker.shutdown import Shutdown
 
@@ -24,7 +25,7 @@ READ_DRAINS_WITHIN_S = 2.0
 
 
 class Showing:
-    """`engine`, `shutdown`, `api`, `process` and `ecs` are set by the process as they come to be."""
+    """`engine`, `shutdown`, `api`, `process`, `ecs` and `brokers` are set by the process as they come to be."""
 
     def __init__(self, owner: OwnerId, *, is_stopping: Callable[[], bool], lag: LoopLag, sink: DemoSink | None) -> None:
         self._owner = owner
@@ -36,6 +37,7 @@ class Showing:
         self.api: Frame | None = None
         self.process: OwnProcess | None = None
         self.ecs: EcsMetadata | None = None
+        self.brokers: Roster | None = None
         self._last_drain: Mapping[str, Any] | None = None
 
     def health(self) -> Health:
@@ -64,6 +66,8 @@ class Showing:
             facts["ecs"] = told
         if self.engine is not None:
             facts |= self.engine.statistics()
+        if self.brokers is not None:
+            facts["brokers"] = self.brokers.statistics()
         if self.api is not None:
             facts["api"] = self.api.statistics()
         if self._sink is not None:

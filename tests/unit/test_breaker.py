@@ -106,3 +106,10 @@ def test_there_is_never_more_than_one_probe(steps: list[tuple[str, float]]) -> N
                 breaker.failed(AWAY, now_s, probe=probe)
             else:
                 breaker.cancelled(probe=probe)
+
+
+def test_what_it_shows_is_the_circuit_and_what_it_failed_of() -> None:
+    breaker = opened()
+    assert breaker.statistics(1.0) == {"circuit": "open", "failures_in_row": FAILURES_TO_OPEN, "last_cause": "connect"}
+    breaker.answered(probe=breaker.admit(OPEN_FOR_S))
+    assert breaker.statistics(OPEN_FOR_S) == {"circuit": "closed", "failures_in_row": 0, "last_cause": None}

@@ -31,6 +31,10 @@ PAGE: dict[str, Any] = {
          "me": False},
     ],
     "shards": [A_ROW, {"shard": 1, "owner": "host-2-bb", **ELSEWHERE}, {"shard": 2, "owner": None, **ELSEWHERE}],
+    "brokers": [
+        {"id": "main", "gateway": "waha", "circuit": "closed", "failures_in_row": 0, "last_cause": None},
+        {"id": "spare", "gateway": "baileys", "circuit": "open", "failures_in_row": 5, "last_cause": "connect"},
+    ],
     "sockets": {"sessions": 1_200, "by_state": {"reading": 1_199, "connecting": 1}, "behind": ["x", "y"]},
     "ingest": {"events": 12_345, "duplicates": 3, "refused": 0},
     "door": {"state": "open", "waiting_events": 161, "max_events": 1_000_000, "waiting_bytes": 185_955, "max_bytes": 1 << 30},
@@ -69,6 +73,7 @@ SHOWN = {
         ("1", "host-2-bb", "-", "-", "-"),
         ("2", "-", "-", "-", "-"),
     ],
+    "brokers": [("main", "waha", "closed", "0", "-"), ("spare", "baileys", "open", "5", "connect")],
     "sockets": [("sessions", "1,200"), ("by state reading", "1,199"), ("by state connecting", "1"), ("behind", "2")],
     "buffers and pipeline": [
         ("accepted", "12,345"),

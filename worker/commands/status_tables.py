@@ -42,6 +42,7 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
         Section("worker", ("what", "value"), list(_this_worker(status))),
         Section("workers", ("", "owner", "task", "family", "revision", "zone", "state", "shards"), list(_workers(status))),
         Section("shards", ("shard", "owner", "token", "since", "valid for"), list(_shards(status))),
+        Section("brokers", ("broker", "gateway", "circuit", "failures in a row", "last cause"), list(_brokers(status))),
         Section("sockets", ("what", "value"), list(_flat(status.get("sockets")))),
         *(Section(title, ("what", "value"), list(_figures(status, figures))) for title, figures in FIGURES.items()),
         Section("last drain", ("what", "value"), list(_last_drain(status.get("last_drain")))),
@@ -100,6 +101,12 @@ def _shards(status: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         valid_for_s = row.get("validForS")
         shown = (str(row.get(name) or NOTHING) for name in ("owner", "token", "since"))
         yield (str(row.get("shard", NOTHING)), *shown, NOTHING if valid_for_s is None else seconds(valid_for_s))
+
+
+def _brokers(status: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for row in status.get("brokers", []):
+        shown = (row.get(name) for name in ("id", "gateway", "circuit", "failures_in_row", "last_cause"))
+        yield tuple(NOTHING if value is None else str(value) for value in shown)
 
 
 def _last_drain(drain: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

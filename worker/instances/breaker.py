@@ -57,6 +57,11 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now_s < self._open_until_s else BreakerState.HALF_OPEN
 
+    def statistics(self, now_s: float) -> dict[str, object]:
+        """`last_cause`: of the failures in a row; None while there are none."""
+        cause = self._last.cause.value if self._failures and self._last is not None else None
+        return {"circuit": self.state(now_s).value, "failures_in_row": self._failures, "last_cause": cause}
+
     def admit(self, now_s: float) -> bool:
         """Whether this call is the probe. Raises `CircuitOpen`."""
         if self._open_until_s is None:

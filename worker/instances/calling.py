@@ -63,6 +63,10 @@ class Caller:
     def __repr__(self) -> str:
         return f"<Caller {self.broker.id} {self.breaker.state(self._clock())}>"
 
+    def statistics(self) -> dict[str, object]:
+        """What is known of it from the calls of this worker."""
+        return {"id": self.broker.id, "gateway": self.broker.gateway, **self.breaker.statistics(self._clock())}
+
     @property
     def is_well(self) -> bool:
         """As far as known: its circuit is closed."""

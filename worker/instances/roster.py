@@ -39,6 +39,10 @@ class Roster:
     def all(self) -> list[Caller]:
         return [post.caller for post in self._posts.values()]
 
+    def statistics(self) -> list[dict[str, object]]:
+        """One row per broker, in the order of declaration."""
+        return [caller.statistics() for caller in self.all()]
+
     def health(self) -> dict[tuple[str, ...], float]:
         """By gateway: 1.0 where every broker's circuit is closed, else 0.0."""
         found: dict[tuple[str, ...], float] = {}
