@@ -63,7 +63,7 @@ async def test_a_picture_is_believed_for_a_day_then_told_stale_while_it_is_looke
         assert it.lookups == {"hit": 3, "stale": 1}
 
 
-async def test_what_is_stale_and_not_to_be_had_is_told_for_another_day_and_then_forgotten(store: MemoryStore, broker: BrokerTwin) -> None:
+async def test_a_stale_picture_that_is_not_to_be_had_anew_is_told_for_a_day(store: MemoryStore, broker: BrokerTwin) -> None:
     async with world(store, broker) as it:
         await it.contact()
         broker.fails = lambda _call: failure(BrokerCause.TIMEOUT)

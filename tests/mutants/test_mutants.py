@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.contacts import CONTACTS
 from tests.mutants.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
+EVERY = (*MUTANTS, *CONTACTS)
 COPIED = ("worker", "tests", "config", "pyproject.toml")
 RUN_WITHIN_S = 60
 ASSERTION = re.compile(r"AssertionError|DID NOT RAISE|^E +assert ", re.MULTILINE)
@@ -38,14 +40,14 @@ def run(place: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.timeout(120)
 def test_the_killers_pass_where_nothing_is_broken(copy: Path) -> None:
-    killers = tuple(dict.fromkeys(killer for mutant in MUTANTS for killer in mutant.killers))
+    killers = tuple(dict.fromkeys(killer for mutant in EVERY for killer in mutant.killers))
     done = run(copy, killers)
     assert done.returncode == 0, done.stdout[-4_000:]
     assert f"{len(killers)} passed" in done.stdout
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "_"))
+@pytest.mark.parametrize("mutant", EVERY, ids=lambda mutant: mutant.name.replace(" ", "_"))
 def test_a_mutant_is_killed_by_an_assertion(copy: Path, mutant: Mutant) -> None:
     file = copy / mutant.file
     sound = file.read_text()

@@ -32,7 +32,7 @@ from worker.metrics_cells import Counter
 log = structlog.get_logger("worker.contacts")
 
 IN_MEMORY = 20_000
-"""Contacts; some 20 MB when full of long URLs."""
+"""Contacts; some 20 MB with URLs of the usual length."""
 MAX_FLIGHTS = 1_024
 NAMES_IN_LINE = 1_024
 LOADS_AT_ONCE = 4

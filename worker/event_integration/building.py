@@ -44,12 +44,15 @@ class Builder:
 
     def expect(self, record: Record, webhooks: Iterable[Webhook]) -> None:
         """The event was routed to these: what one of them wants to know is looked for from now on. Never waits, never raises."""
-        if self.enrichment is None or not any(wants_contact(webhook) for webhook in webhooks):
+        if self.enrichment is None:
             return
-        try:
-            self.enrichment.expect(record)
-        except Exception as exc:  # noqa: BLE001 -- costs the contact, never the event
-            _report_fault(record, exc)
+        for webhook in webhooks:
+            if webhook.enrich_contact and wants_contact(webhook):
+                try:
+                    self.enrichment.expect(record)
+                except Exception as exc:  # noqa: BLE001 -- costs the contact, never the event
+                    _report_fault(record, exc)
+                return
 
     async def build(self, webhook: Webhook, delivery: Delivery, attempt: Attempt | None = None) -> Request:
         """Stamped and signed now. Raises whatever building raises: a fault of ours, or in the event.
