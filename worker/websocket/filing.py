@@ -26,7 +26,7 @@ HAND_BYTES = 1 << 20
 PORTION_FRAMES = 64
 RECEIPT_BATCH = 200
 OWED_AT_MOST = 4_096
-"""Receipts of a session that may not be sent yet. The oldest beyond are left to the gateway, which sends those events again."""
+"""Receipts of a session that may not be sent yet. Beyond, they are left to the gateway's next telling of those events."""
 AGAIN_FIRST_S = 0.1
 AGAIN_CAP_S = 2.0
 
@@ -97,14 +97,15 @@ class Filing:
         "_desk",
         "_held",
         "_held_bytes",
+        "_is_anew",
         "_is_working",
+        "_last_id",
         "_owed",
         "_receipts_at_s",
         "_tries",
         "_wants_receipts",
         "connection",
         "instance",
-        "last_id",
         "on_rest",
         "shard",
         "transport",
@@ -114,8 +115,6 @@ class Filing:
         self.instance = instance
         self.shard = shard
         self.transport = transport
-        self.last_id: str | None = None
-        """Of the last frame that is durable."""
         self.connection: Connection | None = None
         """Where receipts go; None: nowhere now."""
         self.on_rest: Callable[[], None] = _nothing
@@ -124,6 +123,10 @@ class Filing:
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._owed: list[str] = []
+        self._last_id: str | None = None
+        """Of the last frame that is durable."""
+        self._is_anew = False
+        """Receipts were left to the gateway's next telling."""
         self._is_working = False
         self._tries = 0
         self._receipts_at_s = 0.0
@@ -156,6 +159,11 @@ class Filing:
     def waited_s(self, now_s: float) -> float:
         """How long the oldest frame in hand has been there."""
         return now_s - self._held[0].read_at_s if self._held else 0.0
+
+    def resume_id(self) -> str | None:
+        """Behind which the gateway goes on; None: it tells again all that no receipt came for. For the next connection."""
+        after, self._is_anew = None if self._is_anew else self._last_id, False
+        return after
 
     def take(self, frame: Frame) -> None:
         """Ours from here on."""
@@ -238,12 +246,12 @@ class Filing:
     def _note_durable(self, portion: Sequence[_Held]) -> None:
         for held in portion:
             if held.event_id is not None:
-                self.last_id = held.event_id
+                self._last_id = held.event_id
                 if self._wants_receipts:
                     self._owed.append(held.event_id)
-        if (beyond := len(self._owed) - OWED_AT_MOST) > 0:
-            del self._owed[:beyond]
-            self._desk.receipts.handed_over += beyond
+        if len(self._owed) > OWED_AT_MOST:
+            self._is_anew = True
+            self.hand_over()
 
     def _count(self, size_bytes: int) -> None:
         self._held_bytes += size_bytes

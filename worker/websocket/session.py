@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 import structlog
@@ -26,6 +27,13 @@ CLOSE_S = 1.5
 """`close_connection`: the port promises one second."""
 
 log = structlog.get_logger("worker.websocket")
+
+
+class Dark(NamedTuple):
+    """Since when nobody reads the stream of a gateway that does not send again, and why."""
+
+    since_s: float
+    reason: CloseReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +69,16 @@ class Session:
         "_clock",
         "_connection",
         "_connector",
-        "_dark_reason",
         "_due_s",
         "_failures",
         "_has_ended",
+        "_is_asked",
         "_is_full",
         "_loss",
         "_opened_s",
-        "_pinged_s",
         "_todo",
         "_waiting",
-        "dark_since_s",
+        "dark",
         "filing",
         "heard_s",
         "state",
@@ -92,19 +99,19 @@ class Session:
         self.was_tried = False
         """It reads, or has failed to once."""
         self.heard_s = self._clock()
-        self.dark_since_s: float | None = None
-        """Since when nobody reads what will not be sent again."""
-        self._dark_reason = CloseReason.BROKEN
+        self.dark: Dark | None = None
         self._connection: Connection | None = None
         self._todo: list[Action] = []
         self._waiting: anyio.CancelScope | None = None
         self._has_ended = False
         """The stream has, after our goodbye."""
+        self._is_asked = False
+        """Whether it still lives, and has not answered."""
         self._is_full = False
         """Waits for room in the hand."""
         self._failures = 0
         self._loss = NEVER_CONNECTED
-        self._due_s = self._opened_s = self._pinged_s = 0.0
+        self._due_s = self._opened_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Session {self.instance.id} {self.state.value} {self.filing!r}>"
@@ -141,8 +148,8 @@ class Session:
     def owned(self) -> None:
         """The shard is ours from now on: receipts may be sent, and what is not read now is read by nobody."""
         self.filing.stir()
-        if self.was_tried and self.state not in READING and self.dark_since_s is None and not self._connector.wants_receipts:
-            self.dark_since_s = self._clock()
+        if self.was_tried and self.state not in READING and self.dark is None and not self._connector.wants_receipts:
+            self.dark = Dark(self._clock(), self._loss.reason)
 
     def look(self, now_s: float) -> None:
         """The shared sweep comes by: what time alone has changed."""
@@ -154,8 +161,8 @@ class Session:
                 self._fail(Event.GIVEN_UP, ConnectionClosed(CloseReason.SILENT, f"nothing was heard for {quiet_s:.0f} s"))
             elif quiet_s >= patience.SILENT_AFTER_S:
                 self.tell(Event.MUTE)
-            elif quiet_s >= patience.PING_AFTER_S and self._pinged_s < self.heard_s:
-                self._pinged_s = now_s
+            elif quiet_s >= patience.PING_AFTER_S and not self._is_asked:
+                self._is_asked = True
                 self.tell(Event.QUIET)
             if self._is_full and self.filing.has_room:
                 self._wake()
@@ -211,7 +218,8 @@ class Session:
         try:
             with anyio.CancelScope() as self._waiting:
                 async with self._around.turn(self._connector):
-                    self._connection = await self._connector.connect(self.instance, after=self.filing.last_id, timeout_s=patience.CONNECT_S)
+                    after = self.filing.resume_id()
+                    self._connection = await self._connector.connect(self.instance, after=after, timeout_s=patience.CONNECT_S)
         except ConnectionClosed as closed:
             self._lost(closed)
         finally:
@@ -221,6 +229,7 @@ class Session:
 
     def _opened(self) -> None:
         self._opened_s = self.heard_s = self._clock()
+        self._is_asked = False
         self.was_tried = True
         self.tell(Event.OPENED)
         if self.state is State.OPEN:
@@ -263,6 +272,7 @@ class Session:
 
     def _heard(self) -> None:
         self.heard_s = self._clock()
+        self._is_asked = False
         self.tell(Event.HEARD)
 
     async def _wait(self) -> None:
@@ -332,13 +342,12 @@ class Session:
         """From here on nobody reads; whether that leaves a hole is up to the gateway, and to whether somebody else reads."""
         is_aborted = event is Event.ABORT
         if not self._connector.wants_receipts and (is_aborted or self._around.desk.owns(self.shard)):
-            self.dark_since_s = self.heard_s
-            self._dark_reason = CloseReason.LEASE_LOST if is_aborted else self._loss.reason
+            self.dark = Dark(self.heard_s, CloseReason.LEASE_LOST if is_aborted else self._loss.reason)
 
     def _close_gap(self) -> None:
-        since_s, self.dark_since_s = self.dark_since_s, None
-        if since_s is not None:
-            self._around.gap(Gap(self.instance, since_s, self._clock(), self._dark_reason))
+        dark, self.dark = self.dark, None
+        if dark is not None:
+            self._around.gap(Gap(self.instance, dark.since_s, self._clock(), dark.reason))
 
 
 _NEXT_STEPS = {

@@ -23,7 +23,7 @@ from worker.ingest.frames import Frames
 from worker.metrics import Metrics
 from worker.websocket.filing import Desk, Hands, Receipts
 from worker.websocket.port import CloseReason, Connector
-from worker.websocket.session import Gap, Session, Surroundings
+from worker.websocket.session import Dark, Gap, Session, Surroundings
 from worker.websocket.states import READING, Event, State
 
 SWEEP_EVERY_S = 1.0
@@ -58,8 +58,7 @@ class _Trace(NamedTuple):
     """What an aborted session leaves to the next one here."""
 
     ended_s: float
-    dark_since_s: float | None
-    last_id: str | None
+    dark: Dark
 
 
 @dataclass(slots=True)
@@ -114,7 +113,7 @@ class Sessions:
             raise AssertionError(f"{instance.id} has a session already")
         session = Session(instance, shard, connector, self._around)
         if (trace := self._traces.pop(instance.id, None)) is not None:
-            session.dark_since_s, session.filing.last_id = trace.dark_since_s, trace.last_id
+            session.dark = trace.dark
         self._running[instance.id] = _Running(session, connector)
         self._spawn(lambda: self._live(session))
 
@@ -232,8 +231,8 @@ class Sessions:
         instance_id = session.instance.id
         session.filing.hand_over()
         del self._running[instance_id]
-        if session.was_aborted:
-            self._traces[instance_id] = _Trace(self._clocks.monotonic_s(), session.dark_since_s, session.filing.last_id)
+        if session.was_aborted and session.dark is not None:
+            self._traces[instance_id] = _Trace(self._clocks.monotonic_s(), session.dark)
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
         self.on_over(instance_id, session.was_superseded)
