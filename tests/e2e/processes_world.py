@@ -17,7 +17,7 @@ class Processes:
 
     def __init__(self, rig: Rig, toml: str, *, processes: int = 2, **settings: str) -> None:
         self.worker = rig.worker(toml, **settings)
-        self.own_ports = free_ports(processes)
+        self.own_ports = free_ports(processes, beside=self.worker.port)
         self.worker.command = [
             *(sys.executable, "-m", "worker", "run"),
             *("--processes", str(processes), "--process-ports", str(self.own_ports[0])),
@@ -53,8 +53,8 @@ class Processes:
                 assert self.worker.is_alive, self.worker.lines()[-5:]
 
 
-def free_ports(count: int) -> list[int]:
-    """In a row."""
+def free_ports(count: int, beside: int) -> list[int]:
+    """In a row, without the one that somebody wants."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as first:
             port = int(first.getsockname()[1])
@@ -63,7 +63,9 @@ def free_ports(count: int) -> list[int]:
                     socket.create_server(("127.0.0.1", port + number)).close()
             except OSError:
                 continue
-            return [port + number for number in range(count)]
+        found = [port + number for number in range(count)]
+        if beside not in found:
+            return found
 
 
 async def gone(pids: list[int], within_s: float = 10) -> float:

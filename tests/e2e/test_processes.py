@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -59,6 +60,20 @@ async def test_sigterm_drains_all_of_them_at_once_and_the_sum_of_their_reports_b
     state("two processes, sigterm under load", ledger=total["ledger"], phases={p["name"]: p["ms"] for p in total["phases"]})
 
 
+async def test_whoever_signals_them_all_by_himself_drains_them_as_one_too(rig: Rig) -> None:
+    """As systemd does: the children hear the signal before their parent can say that all leave."""
+    _, toml = hooked(rig)
+    processes = Processes(rig, toml)
+    await processes.ready()
+    await all_owned(processes, 20)
+    for pid in [*processes.seats().values(), processes.worker.pid]:
+        os.kill(pid, signal.SIGTERM)
+    assert await processes.worker.ended(30) == 0
+    reports = processes.worker.lines("drain report")
+    assert [(report["successor"], report["exit_code"]) for report in reports] == [(None, 0)] * 2
+    assert processes.worker.lines("process_ended_alone") == []
+
+
 async def test_one_that_is_killed_is_started_again_and_its_shards_do_not_wait_for_their_leases(rig: Rig) -> None:
     """With leases of a minute: whoever waited for one would be seen."""
     hooks, toml = hooked(rig)
@@ -70,9 +85,8 @@ async def test_one_that_is_killed_is_started_again_and_its_shards_do_not_wait_fo
         await until(lambda: len(rig.sink.got("crm")) > 100, 30, "events arrive")
         killed = max(held, key=lambda index: len(held[index]))
         before = processes.seats()
-        signal_sent = before[killed]
-        _kill(signal_sent, signal.SIGKILL)
-        await until(lambda: processes.seats().get(killed, signal_sent) != signal_sent, 30, "it is started again")
+        os.kill(before[killed], signal.SIGKILL)
+        await until(lambda: processes.seats().get(killed, before[killed]) != before[killed], 30, "it is started again")
         await all_owned(processes, 30)
         accepted = len(gateway.accepted)
         await until(lambda: len(gateway.accepted) > accepted + 100, 30, "events are accepted")
@@ -93,7 +107,7 @@ async def test_one_told_to_go_alone_hands_over_to_its_sibling_and_is_started_aga
         held = await all_owned(processes, 20)
         leaver = max(held, key=lambda index: len(held[index]))
         pid = processes.seats()[leaver]
-        _kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
         await until(lambda: processes.seats().get(leaver, pid) != pid, 40, "it is started again")
         [report] = processes.worker.lines("drain report")
         await all_owned(processes, 30)
@@ -137,7 +151,7 @@ async def test_one_that_keeps_dying_does_not_take_the_other_one_down(rig: Rig) -
     async with pushing(gateway, per_s=50, instances=INSTANCES):
         for _ in range(scaled(3, 8)):
             victim = processes.seats()[1]
-            _kill(victim, signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
             await until(lambda gone=victim: processes.seats().get(1, gone) != gone, 60, "it is started again")  # type: ignore[misc]
     await everything_arrives(rig, gateway, hooks, 40)
     assert processes.seats()[0] == stays
@@ -150,13 +164,9 @@ async def test_each_says_which_process_it_is_where_it_is_asked_on_its_own_port(r
     processes = Processes(rig, toml)
     await processes.ready()
     shown = [(await processes.page(index, "/status"))["process"] for index in range(2)]
-    assert shown == [{"index": index, "of": 2, "pid": pid} for index, pid in sorted(processes.seats().items())]
-    assert (await processes.worker.status())["process"] in shown
+    seats = {page["index"]: page["pid"] for page in shown}
+    assert seats == processes.seats()
+    assert [page["of"] for page in shown] == [2, 2]
+    assert (await processes.worker.status())["process"]["pid"] in seats.values()
     code, _ = await processes.worker.stop()
     assert code == 0
-
-
-def _kill(pid: int, signum: signal.Signals) -> None:
-    import os
-
-    os.kill(pid, signum)

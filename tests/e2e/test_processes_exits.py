@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from tests.conftest import scaled
 from tests.e2e.processes_world import Processes, gone
-from tests.e2e.rig import Hook, Rig, Worker, declared, everything_arrives, until
+from tests.e2e.rig import Hook, Rig, Worker, declared, until
 from tests.e2e.test_worker_life import Terminal, demo_delivered, environment, is_told_in_words, plain, working_in
 from tests.real_redis import real_redis
 
@@ -51,8 +51,9 @@ def test_embedded_is_refused_where_the_disk_dies_with_the_task(tmp_path: Path) -
 
 async def test_a_port_or_a_data_directory_in_use_ends_in_78_naming_it(rig: Rig) -> None:
     toml = declared([Hook("crm", rig.sink.url("crm"))])
-    first, same_port, same_data = Processes(rig, toml), Processes(rig, toml), Processes(rig, toml)
+    first = Processes(rig, toml)
     await first.ready()
+    same_port, same_data = Processes(rig, toml), Processes(rig, toml)
     same_port.worker.port = first.worker.port
     same_data.worker.data_dir = first.worker.data_dir
     assert await refused(same_port.worker) == [
@@ -114,9 +115,6 @@ async def test_a_second_signal_after_five_seconds_makes_all_of_them_spill(rig: R
     [total] = processes.worker.lines("drain reports, summed")
     assert code in {0, 75}
     assert (total["signals_seen"], total["balances"], total["exit_code"]) == (2, True, code)
-    await processes.ready()
-    await everything_arrives(rig, gateway, hooks, 40)
-    await processes.worker.stop()
 
 
 async def test_one_that_never_ends_is_killed_when_all_patience_is_over_and_the_code_says_so(rig: Rig) -> None:
@@ -133,7 +131,7 @@ async def test_one_that_never_ends_is_killed_when_all_patience_is_over_and_the_c
 
 async def test_signals_that_come_while_they_start_are_not_lost(rig: Rig) -> None:
     processes = Processes(rig, declared([Hook("crm", rig.sink.url("crm"))]))
-    for patience_s in (0.0, 0.3, 0.6, 0.9, 1.2, 1.6):
+    for patience_s in (0.0, 0.5, 1.2):
         await processes.worker.launch()
         await until(lambda: bool(processes.worker.lines("processes_start")), 20, "it starts")
         await anyio.sleep(patience_s)

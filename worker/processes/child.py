@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -137,7 +137,7 @@ def _pipe(stream: ByteReceiveStream | None) -> ByteReceiveStream:
     return stream
 
 
-async def lines_of(stream: ByteReceiveStream) -> AsyncIterator[bytes]:
+async def lines_of(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """Without their ends; one that does not end within `LINE_AT_MOST` comes in parts."""
     rest = b""
     async for piece in stream:

@@ -184,7 +184,7 @@ class Supervisor:
                 self._cannot_start(child, code)
                 return
             failures = 0 if code in _PLAIN_ENDS or monotonic_s() - began_s > STEADY_S else failures + 1
-            await self._after_death(child, 0.0 if code in _PLAIN_ENDS else _pause_s(failures))
+            await self._after_death(child, 0.0 if code in _PLAIN_ENDS else pause_s(failures, random.random()))  # noqa: S311 - jitter
 
     async def _after_death(self, child: Child, pause_s: float) -> None:
         log.error(
@@ -307,6 +307,6 @@ class Supervisor:
         await show_live(self._lines, lambda: live_total([child.facts for child in self._living() if child.facts is not None]))
 
 
-def _pause_s(failures: int) -> float:
-    """Full jitter."""
-    return random.uniform(0.0, doubled_s(FIRST_PAUSE_S, failures, LONGEST_PAUSE_S))  # noqa: S311 - jitter
+def pause_s(failures: int, unit_random: float) -> float:
+    """Full jitter, bounded. Pure."""
+    return unit_random * doubled_s(FIRST_PAUSE_S, failures, LONGEST_PAUSE_S)

@@ -30,6 +30,8 @@ from worker.logs import Lines
 from worker.processes.seat import Seat
 
 FACTS_EVERY_S = 0.5
+ALL_WITHIN_S = 0.3
+"""`leave_together`: for the parent's word."""
 TOGETHER_S = 0.6
 """`leave_together`: what siblings get to announce that they leave; of PREPARE's second."""
 
@@ -41,7 +43,7 @@ class ToParent:
         self.seat = seat
         self._said: Lines | None = None
         self._heard = b""
-        self._go = anyio.Event()
+        self._all, self._go = anyio.Event(), anyio.Event()
         if seat.has_parent:
             said = os.dup(1)
             os.dup2(2, 1)  # whatever prints from here on is a line of the log
@@ -83,18 +85,21 @@ class ToParent:
         if not piece:
             os.kill(os.getpid(), signal.SIGKILL)
         self._heard += piece
-        if b"go\n" in self._heard:
-            self._go.set()
+        for word, event in ((b"all\n", self._all), (b"go\n", self._go)):
+            if word in self._heard:
+                event.set()
 
     async def leave_together(self, announce: Callable[[], Awaitable[None]]) -> bool:
         """Where all leave at once: until each of us has announced that, so that nobody takes another for its successor.
 
-        False where it is only us who leaves. At most `TOGETHER_S`; cancel-safe.
+        False where it is only us who leaves: whoever signals all of us by himself, as systemd does, may be faster than our parent, so its
+        word is waited for. At most `ALL_WITHIN_S` and `TOGETHER_S`; cancel-safe.
         """
         if self._said is None:
             return False
-        self._take()
-        if b"all\n" not in self._heard:
+        with anyio.move_on_after(ALL_WITHIN_S):
+            await self._all.wait()
+        if not self._all.is_set():
             return False
         with anyio.move_on_after(TOGETHER_S):
             try:
