@@ -255,6 +255,7 @@ class Engine:
             handover=self.handover,
             leave_door=self.door.leave,
             shut_door=self.door.shut,
+            close_streams=self.streams.tear_down,
             metrics=self.metrics,
         )
         return Shutdown(rooms, signal_at_s=signal_at_s, budget_s=budget_s, clock=self._clock, spill_asked=spill_asked)

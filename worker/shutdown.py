@@ -71,6 +71,8 @@ class Rooms:
     handover: Handover
     leave_door: Callable[[], None]
     shut_door: Callable[[], None]
+    close_streams: Callable[[float], Awaitable[None]]
+    """Within so many seconds."""
     metrics: Metrics
 
 
@@ -123,7 +125,7 @@ class Shutdown:
             await self._spill()
         async with self._phase("teardown", self.deadline.at_s):
             self._leave_to_their_leases([t for t in self._rooms.registry.active() if t.shard not in self._drained])
-            self.tear_down([self._drained[t.shard] for t in self._rooms.registry.active()])
+            await self.tear_down([self._drained[t.shard] for t in self._rooms.registry.active()])
         async with self._phase("handover", self.deadline.at_s):
             await self._hand_over_rest()
         self._leave_to_their_leases(self._rooms.registry.held())
@@ -274,13 +276,14 @@ class Shutdown:
             for tenure in self._rooms.registry.active():
                 spilling.start_soon(self._empty, tenure)
 
-    def tear_down(self, drained: Sequence[Drained]) -> None:
-        """The door shuts; orchestrator and websocket go. Wants the proof of every shard held."""
+    async def tear_down(self, drained: Sequence[Drained]) -> None:
+        """The door shuts; orchestrator, then sessions go, at a message boundary. Wants the proof of every shard held."""
         held = {t.shard for t in self._rooms.registry.active()}
         missing = held - {proof.after.shard for proof in drained}
         if missing:
             raise AssertionError(f"teardown before drain of shards {sorted(missing)}")
         self._rooms.shut_door()
+        await self._rooms.close_streams(self._phase_deadline.left_s(self._clock()))
 
     async def _hand_over_rest(self) -> None:
         for tenure in self._rooms.registry.active():

@@ -272,7 +272,7 @@ async def test_what_was_read_and_never_became_durable_is_named_at_the_end_where_
             it.store.faults.away = True
             it.tell(3)
             await pass_time(1)
-            await it.streams.tear_down(within_s=2)
+            await it.streams.tear_down(2)
             assert len(set(it.streams.sessions.undurable())) == (3 if names else 0)
 
 

@@ -75,7 +75,7 @@ from worker.shutdown import Shutdown
 async def too_early(registry: Registry, shutdown: Shutdown, handover: Handover, drained: Drained, quiesced: Quiesced) -> None:
     await registry.release(drained, to=None)
     await registry.release(to=None)
-    shutdown.tear_down([quiesced])
+    await shutdown.tear_down([quiesced])
     await handover.close_sockets(quiesced, by_s=1.0)
     Drained(after=quiesced)
 """

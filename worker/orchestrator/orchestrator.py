@@ -86,7 +86,7 @@ class Orchestrator:
             self._stir(shard)
 
     def is_prepared(self, shard: Shard) -> bool:
-        if shard in self._dirty:
+        if shard in self._dirty and self._wanted.get(shard):
             return False
         return all(self._sessions.was_tried(instance_id) for instance_id in self._running.get(shard, ()))
 

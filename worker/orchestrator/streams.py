@@ -45,7 +45,7 @@ class Streams:
     def statistics(self) -> dict[str, object]:
         return {**self.orchestrator.statistics(), **self.sessions.statistics()}
 
-    async def tear_down(self, *, within_s: float) -> None:
+    async def tear_down(self, within_s: float) -> None:
         """Orchestrator, then sessions, at a message boundary. Bounded; never raises."""
         self.orchestrator.stop()
         await self.sessions.close_all(within_s=within_s)
