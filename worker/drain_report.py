@@ -33,9 +33,9 @@ TELLING = ("reason", "reason_source", "family", "revision", "successor", "exit_c
 
 def summary(kept: KeptReport) -> dict[str, Any]:
     """What of it tells how it went, in a few words; what a report of another release does not have is left out."""
-    phases = kept.report.get("phases", [])
+    took_ms = sum(phase.get("ms", 0) for phase in kept.report.get("phases", []))
     told = {name: kept.report[name] for name in TELLING if name in kept.report}
-    return {"at": kept.at, "owner": kept.owner, "ms": sum(phase["ms"] for phase in phases), **told}
+    return {"at": kept.at, "owner": kept.owner, "ms": took_ms, **told}
 
 
 class DrainReports(Protocol):
@@ -45,8 +45,8 @@ class DrainReports(Protocol):
         """Keeps one more; the oldest gives way."""
         ...
 
-    async def latest(self) -> Sequence[KeptReport]:
-        """Newest first."""
+    async def latest(self, most: int = KEPT_REPORTS) -> Sequence[KeptReport]:
+        """Newest first, at most so many."""
         ...
 
 

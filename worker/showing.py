@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -20,7 +21,7 @@ from worker.instances.roster import Roster
 from worker.loop_lag import LoopLag
 from worker.shutdown import Shutdown
 
-LOOK_FOR_DRAINS_S = 3.0
+READ_DRAINS_EVERY_S = 5.0
 READ_DRAINS_WITHIN_S = 2.0
 
 
@@ -77,29 +78,12 @@ class Showing:
         return facts
 
     async def follow_drains(self, reports: DrainReports) -> None:
-        """Keeps the newest drain report of any worker at hand. Until cancelled.
-
-        It is read at the start, and twice after somebody was seen to leave: who leaves writes it a moment after it was last live.
-        """
-        there: frozenset[OwnerId] = frozenset()
-        reads = 1
+        """Keeps the newest drain report of any worker at hand, also while the store is away. Until cancelled."""
         while True:
-            if reads:
-                reads -= await self._read_last_drain(reports)
-            await anyio.sleep(LOOK_FOR_DRAINS_S)  # noqa: TID251 - for people
-            now = frozenset(member.owner for member in self.engine.registry.members) if self.engine is not None else there
-            reads = 2 if there - now else reads
-            there = now
-
-    async def _read_last_drain(self, reports: DrainReports) -> bool:
-        """False where the store did not say."""
-        try:
-            with anyio.fail_after(READ_DRAINS_WITHIN_S):
-                kept = await reports.latest()
-        except (StoreUnavailable, TimeoutError):
-            return False
-        self._last_drain = summary(kept[0]) if kept else None
-        return True
+            with suppress(StoreUnavailable), anyio.move_on_after(READ_DRAINS_WITHIN_S):
+                kept = await reports.latest(1)
+                self._last_drain = summary(kept[0]) if kept else None
+            await anyio.sleep(READ_DRAINS_EVERY_S)  # noqa: TID251 - how often a person looks
 
     def _metrics_text(self) -> str:
         return self.engine.metrics.text() if self.engine is not None else ""

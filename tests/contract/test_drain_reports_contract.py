@@ -22,6 +22,7 @@ async def test_what_is_kept_comes_back_whole_the_newest_first(store: Store) -> N
     for number in range(3):
         await store.drain_reports.save(report(number))
     assert list(await store.drain_reports.latest()) == [report(2), report(1), report(0)]
+    assert list(await store.drain_reports.latest(1)) == [report(2)]
 
 
 async def test_the_oldest_gives_way(store: Store) -> None:

@@ -78,6 +78,16 @@ async def heir_of(leaving: Worker, heir: Worker) -> str:
     raise AssertionError(f"not heard of within 30 s: {owner}")
 
 
+async def told_of_a_drain(worker: Worker) -> dict[str, Any]:
+    """Its `/status`, once it has read what who left has written."""
+    for _ in range(600):
+        page = await worker.status()
+        if page["last_drain"] is not None:
+            return page
+        await anyio.sleep(0.05)
+    raise AssertionError("no drain was heard of within 30 s")
+
+
 async def test_ecs_tasks_say_whether_they_were_deployed_away_replaced_or_scaled_in(rig: Rig) -> None:
     server = await rig.redis()
     async with ecs_agent() as agent:
@@ -89,6 +99,10 @@ async def test_ecs_tasks_say_whether_they_were_deployed_away_replaced_or_scaled_
         heir = await heir_of(old, new)
         told = {"reason_source": "membership", "family": FAMILY}
         assert await why(old) == {**told, "reason": "deployment", "task_arn": arn("old"), "revision": 7, "successor": heir}
+        page = await told_of_a_drain(new)
+        drain = page["last_drain"]
+        assert (drain["reason"], drain["successor"], drain["exit_code"]) == ("deployment", heir, 0)
+        assert (page["ecs"]["arn"], page["ecs"]["zone"], page["ecs"]["clock_error_ms"]) == (arn("new"), "sa-east-1a", 0.5)
         twin = task(rig, server.url, agent.url, "twin", 8)
         await twin.start()
         agent.stopped |= {"new"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.adapters.redis_drain_reports import kept_report
 from worker.client_registry.tenure import Tenure
 from worker.domain.ids import OwnerId, Position, Shard, TenantId, Token, WebhookId
-from worker.drain_report import Departure, Leavings, PhaseTime, ShardAccount, balances, drain_report, in_words, ledger
+from worker.drain_report import Departure, KeptReport, Leavings, PhaseTime, ShardAccount, balances, drain_report, in_words, ledger, summary
 from worker.journal.completion import Completion
 from worker.journal.port import Done, Progress
 
@@ -124,3 +126,20 @@ def test_the_report_in_words_says_what_became_of_everything(more: dict[str, int]
         "exit_code": exit_code,
     }
     assert in_words(report) == line
+
+
+KEPT = KeptReport(at="2026-11-22T07:45:38.120Z", owner="a", report={"reason": "scale_in", "phases": [{"ms": 4}, {"ms": 3}], "exit_code": 0})
+
+
+def test_in_few_words_a_report_is_when_who_why_how_long_and_how_it_ended() -> None:
+    assert summary(KEPT) == {"at": KEPT.at, "owner": "a", "ms": 7, "reason": "scale_in", "exit_code": 0}
+
+
+def test_a_report_of_another_release_is_read_as_far_as_it_can_be() -> None:
+    assert kept_report(orjson.dumps({"at": KEPT.at, "owner": "a", "report": KEPT.report, "of_next_year": 1})) == KEPT
+    assert summary(KeptReport(at="", owner="", report={"phases": [{}]})) == {"at": "", "owner": "", "ms": 0}
+
+
+@pytest.mark.parametrize("entry", [b"", b"7", b"[]", b"{}", b'{"at": 1, "owner": 2}', b'{"at": 1, "owner": 2, "report": 3}'])
+def test_what_is_no_report_is_none(entry: bytes) -> None:
+    assert kept_report(entry) is None

@@ -21,8 +21,8 @@ class MemoryDrainReports:
         self._kept.appendleft(kept)
         await self._faults.answered("save_drain_report")
 
-    async def latest(self) -> Sequence[KeptReport]:
+    async def latest(self, most: int = KEPT_REPORTS) -> Sequence[KeptReport]:
         await self._faults.reach("drain_reports")
-        kept = list(self._kept)
+        kept = list(self._kept)[:most]
         await self._faults.answered("drain_reports")
         return kept

@@ -21,6 +21,15 @@ class RedisDrainReports:
         entry = orjson.dumps(kept, default=str, option=orjson.OPT_NON_STR_KEYS)
         await self._data.exchange([("LPUSH", redis_keys.DRAINS, entry), ("LTRIM", redis_keys.DRAINS, 0, KEPT_REPORTS - 1)])
 
-    async def latest(self) -> Sequence[KeptReport]:
-        entries = await self._data.call("LRANGE", redis_keys.DRAINS, 0, KEPT_REPORTS - 1)
-        return [KeptReport(**orjson.loads(entry)) for entry in entries]
+    async def latest(self, most: int = KEPT_REPORTS) -> Sequence[KeptReport]:
+        entries = await self._data.call("LRANGE", redis_keys.DRAINS, 0, most - 1)
+        return [kept for entry in entries if (kept := kept_report(entry)) is not None]
+
+
+def kept_report(entry: bytes) -> KeptReport | None:
+    """What a worker of any release kept; None for what is no report."""
+    try:
+        told = orjson.loads(entry)
+        return KeptReport(at=str(told["at"]), owner=str(told["owner"]), report=dict(told["report"]))
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+        return None
