@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import backlog, ingest, order, path, processes
+from benchmarks import backlog, ingest, order, path, processes, sockets
 from benchmarks.measuring import Figure, table
 
 Bench = Callable[[], tuple[str, list[Figure]]]
@@ -25,6 +25,7 @@ def main() -> None:
         "ingest": lambda: ingest.measure(rounds=asked.rounds),
         "backlog": lambda: backlog.measure(events=asked.backlog),
         "processes": lambda: processes.measure(rounds=asked.rounds),
+        "sockets": lambda: sockets.measure(rounds=asked.rounds, instances=asked.instances),
     }
     told = {}
     for name in [asked.only] if asked.only else benches:
@@ -41,11 +42,14 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--only", choices=["path", "order", "ingest", "backlog", "processes"], help="one of the five; all of them where nothing is said"
+        "--only",
+        choices=["path", "order", "ingest", "backlog", "processes", "sockets"],
+        help="one of the six; all of them where nothing is said",
     )
     parser.add_argument("--rounds", type=int, default=5, help="slices of each subject")
     parser.add_argument("--events", type=int, default=6_000, help="per slice")
     parser.add_argument("--backlog", type=int, default=40_000, help="events that wait at the start; the goal speaks of 1 000 000")
+    parser.add_argument("--instances", type=int, default=5_000, help="of the idle worker that holds a websocket for each")
     parser.add_argument("--json", type=Path, default=Path(".worker/bench.json"))
     return parser.parse_args()
 

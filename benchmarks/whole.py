@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from worker.domain.catalog import Catalog
 
 
 @contextmanager
-def worker(redis: RealRedis, catalog: Catalog, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def worker(
+    redis: RealRedis, catalog: Catalog, *words: str, brokers: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """`worker run` with these words, ready, and its port; SIGKILL at the end: no drain is waited for."""
     config, port = redis.directory / "bench.toml", free_port()
-    config.write_text(_toml(catalog))
+    config.write_text("\n\n".join([*(_table("brokers", broker) for broker in brokers), _toml(catalog)]))
     settings = {
         "CONFIG": str(config),
         "REDIS__URL": redis.url,
@@ -50,14 +52,15 @@ def _toml(catalog: Catalog) -> str:
     lines = [f"[[tenants]]\nid = {json.dumps(tenant)}" for tenant in catalog.tenants]
     for instance in catalog.instances.values():
         fields = {"id": instance.id, "tenant_id": instance.tenant_id, "gateway": instance.gateway}
-        lines.append(_table("instances", {**fields, "gateway_instance": instance.gateway_instance}))
+        broker = {} if instance.broker is None else {"broker": instance.broker}
+        lines.append(_table("instances", {**fields, "gateway_instance": instance.gateway_instance, **broker}))
     for webhook in catalog.webhooks.values():
         fields = {"id": webhook.id, "tenant_id": webhook.tenant_id, "url": webhook.url}
         lines.append(_table("webhooks", {**fields, "instance_ids": sorted(webhook.instance_ids), "secrets": list(webhook.secrets)}))
     return "\n\n".join(lines)
 
 
-def _table(name: str, values: dict[str, Any]) -> str:
+def _table(name: str, values: Mapping[str, Any]) -> str:
     return "\n".join([f"[[{name}]]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())])
 
 

@@ -50,6 +50,7 @@ class MemoryGateway:
     troubles: Troubles = field(default_factory=Troubles)
     readers: dict[str, list[MemoryConnection]] = field(default_factory=dict)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
+    on_receipt: Callable[[str, str], None] = lambda _by, _name: None
     receipts: list[tuple[str, str]] = field(default_factory=list)
     """(connector's name, event id), in the order they came."""
     connecting: int = 0
@@ -81,6 +82,7 @@ class MemoryGateway:
         return len(self.readers.get(name, ()))
 
     def acknowledged(self, by: str, name: str, event_ids: Sequence[str]) -> None:
+        self.on_receipt(by, name)
         self.receipts += [(by, event_id) for event_id in event_ids]
         wanted = set(event_ids)
         for kept in self.kept.get(name, ()):
@@ -99,6 +101,7 @@ class MemoryConnector:
     def __init__(self, gateway: MemoryGateway, name: str) -> None:
         self._gateway = gateway
         self._open: set[MemoryConnection] = set()
+        self._is_closed = False
         self.name = name
 
     @property
@@ -119,6 +122,8 @@ class MemoryConnector:
 
     async def connect(self, instance: Instance, *, after: str | None, timeout_s: float) -> Connection:
         gateway, name = self._gateway, instance.gateway_instance
+        if self._is_closed:
+            raise ConnectionClosed(CloseReason.REFUSED, "this connector is closed")
         gateway.connects.append((anyio.current_time(), name))
         gateway.connecting += 1
         gateway.peak_connecting = max(gateway.peak_connecting, gateway.connecting)
@@ -142,6 +147,7 @@ class MemoryConnector:
         return connection
 
     async def close(self) -> None:
+        self._is_closed = True
         for connection in list(self._open):
             await connection.close()
 
