@@ -106,6 +106,7 @@ def contact_cache(engine: Engine, store: Store, brokers: Roster) -> ContactMetad
     """What webhooks are told of contacts: the engine's, before it runs."""
     metrics = engine.metrics
     asking = Asking(engine.catalog, brokers, monotonic_s, metrics.contact_metadata_cache_fetch_duration.record)
+    asking.is_connected = engine.streams.sessions.is_connected
     cache = ContactMetadataCache(store.contacts, asking, monotonic_s, metrics.contact_metadata_cache_lookups)
     cache.is_store_tight = lambda: engine.door.is_store_tight
     return cache

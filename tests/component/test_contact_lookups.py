@@ -9,12 +9,14 @@ import pytest
 from tests.component.broker_twin import BrokerTwin, failure
 from tests.component.contacts_world import ANA, BOB, PATIENCE_S, URL, event, hang, person, world
 from tests.component.rig import now_s, pass_time, until
+from tests.component.sockets_world import forgets, sockets_world
 from worker.adapters.memory_store import MemoryStore
 from worker.contact_metadata_cache import asking, cache
 from worker.contact_metadata_cache.asking import AT_ONCE, AT_ONCE_PER_BROKER, IN_LINE, NOT_CONNECTED_S, REST_S
 from worker.domain.contact import Contact
 from worker.domain.ids import InstanceId
 from worker.instances.broker import BrokerCause, NotConnected
+from worker.websocket.port import CloseReason, ConnectionClosed
 
 pytestmark = pytest.mark.anyio
 
@@ -270,6 +272,22 @@ async def test_whoever_holds_the_socket_knows_whether_it_is_connected(store: Mem
         assert await it.contact(event(ANA, instance="shop")) == Contact(picture_url=URL), "unknown: may be asked"
         is_connected["sales"] = True
         assert await it.contact() == Contact(picture_url=URL)
+
+
+async def test_the_sessions_know_whether_an_instance_can_be_heard_once_its_stream_was_opened_or_lost() -> None:
+    gateway, name = forgets(), InstanceId("i0")
+    async with sockets_world(gateway) as it:
+        is_connected = it.streams.sessions.is_connected
+        assert is_connected(name) is None
+        it.own()
+        await it.reading()
+        assert is_connected(name) is True
+        gateway.troubles.refuse = ConnectionClosed(CloseReason.REFUSED, "made up")
+        gateway.drop()
+        await until(lambda: is_connected(name) is False, within_s=30, what="it is not heard any more")
+        gateway.troubles.refuse = None
+        await it.reading()
+        assert is_connected(name) is True
 
 
 async def test_who_stood_in_line_when_it_was_lost_is_not_asked_about(store: MemoryStore, broker: BrokerTwin) -> None:

@@ -169,6 +169,11 @@ class Sessions:
         running = self._running.get(instance_id)
         return running is not None and running.session.was_tried
 
+    def is_connected(self, instance_id: InstanceId) -> bool | None:
+        """Whether its gateway can be heard; None: nobody here listens, or has not for long enough to know."""
+        running = self._running.get(instance_id)
+        return None if running is None or not running.session.was_tried else running.session.state in READING
+
     def connector_of(self, instance_id: InstanceId) -> Connector | None:
         running = self._running.get(instance_id)
         return None if running is None else running.connector
