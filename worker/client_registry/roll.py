@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from worker.client_registry.port import Member
 from worker.client_registry.registry import Registry
 
 ELSEWHERE = {"token": None, "validForS": None, "since": None, "heldForS": None}
@@ -21,26 +20,12 @@ def roll(registry: Registry) -> dict[str, Any]:
     owner = registry.identity.owner
     rows: Any = registry.role()["shards"]
     mine = {row["shard"]: row for row in rows}
-    members = {member.owner: member for member in registry.members} | {owner: _ourselves(registry, len(mine))}
+    members = {member.owner: member for member in registry.members} | {owner: registry.me()}
     ordered = sorted(members.values(), key=lambda m: (-m.revision, m.owner))
     return {
         "workers": [asdict(member) | {"me": member.owner == owner} for member in ordered],
         "shards": [_row(shard, mine, owner, registry.holders) for shard in range(registry.shards)],
     }
-
-
-def _ourselves(registry: Registry, held: int) -> Member:
-    me = registry.identity
-    return Member(
-        owner=me.owner,
-        task=me.task,
-        family=me.family,
-        revision=me.revision,
-        ready=registry.is_ready,
-        draining=registry.is_draining,
-        shards=held,
-        zone=me.zone,
-    )
 
 
 def _row(shard: int, mine: Mapping[int, Mapping[str, Any]], owner: str, holders: Mapping[Any, str]) -> dict[str, Any]:
