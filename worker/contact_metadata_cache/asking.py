@@ -91,7 +91,7 @@ class Asking:
         return self._rest(found[1], instance_id, line)
 
     async def picture(self, key: ContactKey) -> Asked:
-        """One question, after others' turns. Raises nothing but what is nobody's fault. Cancel-safe."""
+        """One question, when its turn has come. What can be expected is a value; what is raised is a fault of ours. Cancel-safe."""
         refused = self.refusal(key.instance_id)
         found = self._post(key.instance_id)
         if refused is not None or found is None:

@@ -47,7 +47,7 @@ class Builder:
         if self.enrichment is None:
             return
         for webhook in webhooks:
-            if webhook.enrich_contact and wants_contact(webhook):
+            if wants_contact(webhook):
                 try:
                     self.enrichment.expect(record)
                 except Exception as exc:  # noqa: BLE001 -- costs the contact, never the event
