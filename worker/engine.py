@@ -80,12 +80,7 @@ class Engine:
         self.wall = world.stamps.received_at
         """RFC 3339 now, as events are stamped with it."""
         self.metrics = Metrics()
-        all_shards = [Shard(n) for n in range(settings.shards)]
-        # in
-        self.writer = SegmentWriter(store.journal, settings.shards, clock, observe_append_s=self.metrics.journal_append_duration.record)
-        self.door = Door(store.room, all_shards, settings.room)
-        preparation = Preparation(catalog=catalog, shards=settings.shards, stamps=world.stamps)
-        self.ingest = Ingest(preparation, GATEWAYS, self.writer, self.door, self.metrics, clock)
+        self._take_in(store, world)
         # through
         self.buffer = EventBuffer(
             max_events=settings.buffer_max_events, max_bytes=settings.buffer_max_bytes, min_lane_events=settings.buffer_min_lane_events
@@ -128,7 +123,15 @@ class Engine:
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
         self._follow_directory(store)
-        self._observed = self._observe(clock)
+        self._observed = self._observe(world.clocks)
+
+    def _take_in(self, store: Store, world: World) -> None:
+        """From the door to the journal."""
+        shards, metrics = self._settings.shards, self.metrics
+        self.writer = SegmentWriter(store.journal, shards, self._clock, observe_append_s=metrics.journal_append_duration.record)
+        self.door = Door(store.room, [Shard(n) for n in range(shards)], self._settings.room)
+        preparation = Preparation(catalog=self.catalog, shards=shards, stamps=world.stamps)
+        self.ingest = Ingest(preparation, GATEWAYS, self.writer, self.door, metrics, self._clock)
 
     def _serve_tenures(self, store: Store, rates: ReleaseRates) -> None:
         """The loops that go by the registry's table of tenures."""
@@ -180,7 +183,7 @@ class Engine:
         self.door.share_among(len(self.catalog.tenants))
         self.catalog.on_change.append(self._row_changed)
 
-    def _observe(self, clock: Callable[[], float]) -> Observed:
+    def _observe(self, clocks: Clocks) -> Observed:
         observed = Observed(
             catalog=self.catalog,
             ingest=self.ingest,
@@ -195,8 +198,9 @@ class Engine:
             registry=self.registry,
             follower=self.follower,
             streams=self.streams,
+            wall_s=clocks.wall_s,
         )
-        observed.watch(self.metrics, clock)
+        observed.watch(self.metrics, clocks.monotonic_s)
         return observed
 
     def _registry(self, identity: Identity, world: World) -> Registry:
