@@ -292,7 +292,7 @@ def test_an_instance_without_a_gateway_name_goes_by_its_id(toml: Toml) -> None:
         (
             'gateway_instance = "default"',
             'broker = "main"',
-            "instances[acme-sales].broker: main: allowed: a declared broker (none is declared)",
+            "instances[acme-sales].broker: main: allowed: a declared broker of gateway waha (none is declared)",
         ),
         ("[[tenants]]", '[[tenants]]\nid = "acme"\n[[tenants]]', "tenants[acme].id: declared 2 times: allowed: each id once"),
     ],
@@ -301,6 +301,21 @@ def test_a_fault_in_what_is_declared_names_the_object(toml: Toml, was: str, beco
     assert was in DECLARED
     toml(DECLARED.replace(was, becomes, 1))
     assert faults()[0].startswith(fault)
+
+
+def test_an_instance_has_a_broker_of_its_own_gateway(toml: Toml) -> None:
+    """Else its events would be read from a stream that speaks of other instances."""
+    brokers = "".join(f'[[brokers]]\nid = "{id_}"\ngateway = "{gateway}"\nurl = "http://x"\n' for id_, gateway in BROKERS)
+    declared = brokers + DECLARED.replace('gateway_instance = "default"', 'broker = "main"', 1)
+    toml(declared)
+    assert faults() == ["instances[acme-sales].broker: main: allowed: a declared broker of gateway waha (other)"]
+    toml(declared.replace('broker = "main"', 'broker = "other"'))
+    assert load().brokers[1].sockets, "a stream is read where nothing is said"
+    toml(declared.replace('broker = "main"', 'broker = "other"').replace('gateway = "waha"\nurl', 'gateway = "waha"\nsockets = false\nurl'))
+    assert not load().brokers[1].sockets
+
+
+BROKERS = (("main", "baileys"), ("other", "waha"))
 
 
 def test_two_instances_with_one_name_at_the_gateway_are_a_fault(toml: Toml) -> None:
