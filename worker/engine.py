@@ -123,7 +123,7 @@ class Engine:
         self.registry = self._registry(identity, world)
         self._serve_tenures(store, rates)
         self._follow_directory(store)
-        self._observed = self._observe(world.clocks)
+        self._observed = self._observe(world)
 
     def _take_in(self, store: Store, world: World) -> None:
         """From the door to the journal."""
@@ -183,7 +183,7 @@ class Engine:
         self.door.share_among(len(self.catalog.tenants))
         self.catalog.on_change.append(self._row_changed)
 
-    def _observe(self, clocks: Clocks) -> Observed:
+    def _observe(self, world: World) -> Observed:
         observed = Observed(
             catalog=self.catalog,
             ingest=self.ingest,
@@ -198,9 +198,9 @@ class Engine:
             registry=self.registry,
             follower=self.follower,
             streams=self.streams,
-            wall_s=clocks.wall_s,
+            wall_s=world.clocks.wall_s,
         )
-        observed.watch(self.metrics, clocks.monotonic_s)
+        observed.watch(self.metrics, world.clocks.monotonic_s)
         return observed
 
     def _registry(self, identity: Identity, world: World) -> Registry:

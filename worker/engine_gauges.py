@@ -13,7 +13,7 @@ from worker.domain.catalog import Catalog
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
 from worker.event_integration.bulkheads import Bulkheads
-from worker.event_integration.observing import Whereabouts, watch_webhooks
+from worker.event_integration.observing import Whereabouts, accepted_age_s, watch_webhooks
 from worker.event_integration.pipeline import Pipeline
 from worker.event_integration.reader import Reader
 from worker.event_integration.retry_pump import RetryPump
@@ -41,6 +41,17 @@ class Observed:
     registry: Registry
     follower: Follower
     streams: Streams
+    wall_s: Callable[[], float]
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        return Whereabouts(
+            buffer=self.buffer, under_way=self.under_way, overdue_s=self.retry_pump.overdue_s, webhooks=self.catalog.webhooks
+        )
+
+    def journal_age_s(self) -> float:
+        """Since the acceptance of the oldest event that was read and is neither delivered nor parked."""
+        return accepted_age_s(self.whereabouts, self.wall_s())
 
     def watch(self, metrics: Metrics, clock: Callable[[], float]) -> None:
         """Gives every gauge its source."""
@@ -50,10 +61,8 @@ class Observed:
         metrics.event_buffer_capacity_events.watch(lambda: {(): float(buffer.max_events)})
         metrics.event_buffer_oldest_age.watch(lambda: {(): pipeline.oldest_age_s()})
         metrics.event_integration_oldest_age.watch(lambda: {(): pipeline.oldest_age_s()})
-        whereabouts = Whereabouts(
-            buffer=buffer, under_way=self.under_way, overdue_s=self.retry_pump.overdue_s, webhooks=self.catalog.webhooks
-        )
-        watch_webhooks(metrics, self.bulkheads, whereabouts, clock)
+        watch_webhooks(metrics, self.bulkheads, self.whereabouts, clock)
+        metrics.journal_oldest_age.watch(self.journal_age_s)
         metrics.retry_queue_oldest_due_age.watch(self.retry_pump.oldest_due_age_s)
         metrics.retry_queue_depth.watch(lambda: {(): float(self.retry_pump.depth)})
         metrics.journal_backlog_events.watch(lambda: {(): float(self.door.waiting()[0])})
@@ -78,6 +87,6 @@ class Observed:
             "registry": self.registry.role(),
             **roll(self.registry),
             "directory": self.follower.statistics(),
-            "journal": {"events_read": self.reader.events_read},
+            "journal": {"events_read": self.reader.events_read, "oldest_age_s": round(self.journal_age_s(), 3)},
             "sockets": self.streams.statistics(),
         }

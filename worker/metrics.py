@@ -101,6 +101,11 @@ class Metrics:
     def _journal(self) -> None:
         self.journal_append_duration = Histogram("journal.append.duration", "One segment, until durable.", (), DURATION_BUCKETS_S)
         self.journal_backlog_events = Gauge("journal.backlog_events", "Events that wait: journal, parked, dead letters.", fold=Fold.SUM)
+        self.journal_oldest_age = Gauge(
+            "journal.oldest_age",
+            "Since its acceptance: oldest event read from the journal and neither delivered nor parked. What is not read yet came later.",
+            unit="seconds",
+        )
         self.journal_backlog_bytes = Gauge("journal.backlog_bytes", "Bytes that wait.", unit="bytes", fold=Fold.SUM)
 
     def _delivery(self) -> None:

@@ -109,6 +109,14 @@ def watch_webhooks(metrics: Metrics, bulkheads: Bulkheads, whereabouts: Whereabo
     metrics.webhook_oldest_undelivered_age.watch(lambda: _undelivered_age_s(whereabouts, clock()))
 
 
+def accepted_age_s(whereabouts: Whereabouts, wall_s: float) -> float:
+    """Since the acceptance of the oldest event in memory that still counts against its journal. Wall clocks of two workers: for people."""
+    waiting = (lane.waiting[0] for lane in whereabouts.buffer.lanes() if lane.waiting)
+    held = (*waiting, *(attempt.delivery for attempt in whereabouts.under_way))
+    oldest = min((delivery.event.record.received_at for delivery in held if delivery.claim is None), default=None)
+    return 0.0 if oldest is None else max(0.0, wall_s - datetime.fromisoformat(oldest).timestamp())
+
+
 def _undelivered_age_s(whereabouts: Whereabouts, now_s: float) -> dict[tuple[str, ...], float]:
     """By (tenant, webhook): since when the oldest event in its lane or under way is in memory, and before that parked; or is overdue."""
     waiting = [lane.waiting[0] for lane in whereabouts.buffer.lanes() if lane.waiting]
