@@ -130,6 +130,26 @@ async def test_a_delivery_that_is_due_and_may_not_start_ages_in_the_retry_queue(
         assert value(a, "retry_queue_oldest_due_age_seconds") == 0
 
 
+async def test_an_event_of_the_journal_ages_from_its_acceptance_whoever_reads_it() -> None:
+    async with rig(webhook("hangs", deadline_s=30.0)) as it:
+        a = await it.owning("a")
+        assert value(a, "journal_oldest_age_seconds") == 0
+        it.answer("hangs", Hangs())
+        await it.push(a)
+        await pass_time(3)
+        assert value(a, "journal_oldest_age_seconds") == pytest.approx(3, abs=0.1)
+        await a.kill()
+        b = await it.owning("b")
+        await pass_time(1)
+        since_s = value(b, "journal_oldest_age_seconds")
+        assert since_s > 10 > value(b, "event_integration_oldest_age_seconds")
+        assert b.engine.statistics()["journal"]["oldest_age_s"] == pytest.approx(since_s, abs=0.1)
+        it.answer("hangs")
+        await it.all_delivered(within_s=300)
+        await pass_time(1)
+        assert value(b, "journal_oldest_age_seconds") == 0
+
+
 async def test_a_shutdown_counts_its_reason_its_phases_and_what_it_spilled() -> None:
     async with rig(webhook("crm"), webhook("hangs")) as it:
         a, _ = await it.owning(), await it.start("b", revision=2)
