@@ -12,6 +12,7 @@ import pytest
 from tests.component.broker_twin import BrokerTwin
 from tests.component.contacts_world import ANA, owning_contacts
 from tests.component.rig import Rig, Worker, pass_time, rig, until, webhook
+from worker.adapters.memory_sockets import MemoryGateway
 from worker.adapters.memory_transport import Answers, Fails, Hangs
 from worker.domain.ids import TenantId
 from worker.event_integration.outcome import RetryPolicy
@@ -70,7 +71,8 @@ async def test_every_declared_metric_has_a_sample_after_an_eventful_life(monkeyp
         webhook("fails", events=("call",)),
         webhook("hangs", events=("call",), deadline_s=1.0),
     )
-    async with rig(*hooks, retry=SHORT) as it:
+    gateway = MemoryGateway(gateway="generic")
+    async with rig(*hooks, retry=SHORT, gateway=gateway) as it:
         a = await owning_contacts(it, BrokerTwin())
         lag = LoopLag()
         a.engine.metrics.event_loop_lag.watch(lag.recent_s)
@@ -81,6 +83,8 @@ async def test_every_declared_metric_has_a_sample_after_an_eventful_life(monkeyp
         await it.push(a, 2, type="call")
         await it.push(a, 2, type="group")
         await push_oddities(it, a)
+        await until(lambda: it.tell() > 0, within_s=30, what="its stream is read")
+        gateway.drop()
         instances = instance_parts(a.engine, it.store, ManagementSettings(shards=it.shards), [Served(BrokerTwin())])
         await instances.refreshing.refresh(TenantId("acme"))
         await pass_time(15)
