@@ -12,11 +12,8 @@ import pytest
 from tests.component.rig import Worker, now_s, pass_time, rig, until, webhook
 from tests.component.steps import At
 from worker.adapters.memory_transport import Answers, Hangs
-from worker.client_registry import renewal
 from worker.client_registry.tenure import TenureState
 from worker.domain.ids import OwnerId, Position, Shard
-from worker.event_integration import checkpointer, housekeeping, reader, retry_pump, standing, sweep
-from worker.ingest import door
 
 pytestmark = pytest.mark.anyio
 
@@ -218,19 +215,6 @@ async def test_a_hanging_endpoint_is_not_a_stall() -> None:
         it.answer("slow")
         await it.all_delivered(within_s=400)
         await it.nothing_waits()
-
-
-@pytest.fixture
-def slow_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loops that only look turn slower, or a long wait in there would be long out here."""
-    for module in (sweep, checkpointer):
-        monkeypatch.setattr(module, "EVERY_S", 3.0)
-    for module in (standing, housekeeping):
-        monkeypatch.setattr(module, "EVERY_S", 30.0)
-    monkeypatch.setattr(retry_pump, "TURN_S", 3.0)
-    monkeypatch.setattr(renewal, "LOOK_EVERY_S", 1.0)
-    monkeypatch.setattr(door, "REFRESH_EVERY_S", 30.0)
-    monkeypatch.setattr(reader, "BLOCK_S", 5.0)
 
 
 @pytest.mark.usefixtures("slow_turns")

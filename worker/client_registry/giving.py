@@ -76,7 +76,8 @@ class Giving:
     async def withdraw(self, shards: Iterable[Shard]) -> None:
         """Given, or thought better of."""
         gone = [shard for shard in shards if self.offered.pop(shard, None) is not None]
-        await self._handovers.withdraw_offers(gone, self._me)
+        if gone:
+            await self._handovers.withdraw_offers(gone, self._me)
 
     def note(self, offers: Sequence[Offer]) -> None:
         """What the table says: who is prepared, and what others give."""
