@@ -47,11 +47,11 @@ class Hook(NamedTuple):
     enrich: bool = False
 
 
-def declared(hooks: Sequence[Hook], instances: Sequence[str] = ("i",), broker: str | None = None) -> str:
-    """One tenant's file: instances of the `generic` gateway and its webhooks; `broker`: the instances', declared elsewhere."""
+def declared(hooks: Sequence[Hook], instances: Sequence[str] = ("i",), *, gateway: str = "generic", broker: str | None = None) -> str:
+    """One tenant's file: instances of one gateway and its webhooks; `broker`: the instances', declared elsewhere."""
     lines = ["[[tenants]]", 'id = "t"']
     for name in instances:
-        lines += ["[[instances]]", f'id = "{name}"', 'tenant_id = "t"', 'gateway = "generic"']
+        lines += ["[[instances]]", f'id = "{name}"', 'tenant_id = "t"', f'gateway = "{gateway}"']
         lines += [f'broker = "{broker}"'] if broker else []
     for hook in hooks:
         lines += ["[[webhooks]]", f'id = "{hook.name}"', 'tenant_id = "t"', f'url = "{hook.url}"', f'secrets = ["{hook.secret}"]']
@@ -215,8 +215,9 @@ class Gateway:
         self.answers: dict[int, int] = {}
         """How often each status was the answer; 0: none came."""
         self.without_retry_after = 0
-        self.make: Callable[[str, int], dict[str, Any]] = generic_event
-        """Of an event's id and the size of its text, its body."""
+        self.name = "generic"
+        self.make: Callable[[str, str, int], dict[str, Any]] = lambda event, _instance, pad: generic_event(event, pad)
+        """Of an event's id, its instance and the size of its text: its body."""
         self._session = session
         self._numbers = itertools.count()
 
@@ -230,7 +231,7 @@ class Gateway:
     async def push(self, event: str, instance: str = "i", pad: int = 200, **more: Any) -> None:
         """One event until accepted; `more`: fields of its body."""
         self.pushed_at_s.setdefault(event, time.monotonic())
-        body = orjson.dumps(self.make(event, pad) | more)
+        body = orjson.dumps(self.make(event, instance, pad) | more)
         for attempt in itertools.count():
             worker = self.workers[attempt % len(self.workers)] if attempt else random.choice(self.workers)
             if 200 <= await self.try_once(worker, body, instance) < 300:
@@ -241,7 +242,7 @@ class Gateway:
 
     async def try_once(self, worker: Worker, body: bytes, instance: str = "i") -> int:
         status = 0
-        url = f"{worker.url}/ingest/generic/{instance}"
+        url = f"{worker.url}/ingest/{self.name}/{instance}"
         try:
             async with self._session.post(url, data=body, timeout=aiohttp.ClientTimeout(8)) as answer:
                 status = answer.status
