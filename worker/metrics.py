@@ -142,6 +142,9 @@ class Metrics:
             "webhook.attempt.phase.duration", "One attempt, by phase.", (WEBHOOK, PHASE), DURATION_BUCKETS_S
         )
         self.webhook_attempts = Counter("webhook.attempts", "Attempts by outcome.", labels)
+        self.webhook_duplicates = Counter(
+            "webhook.duplicates", "Requests sent whole and never answered that go out again: the receiver may see these events twice.", ()
+        )
         self.webhook_in_flight = Gauge("webhook.in_flight", "Attempts under way.", (WEBHOOK,), fold=Fold.SUM)
         self.webhook_concurrency_limit = Gauge(
             "webhook.concurrency_limit", "Attempts that may be under way; 1 while unproven or suspect.", (WEBHOOK,)

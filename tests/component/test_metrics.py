@@ -13,7 +13,7 @@ from tests.component.broker_twin import BrokerTwin
 from tests.component.contacts_world import ANA, owning_contacts
 from tests.component.rig import Rig, Worker, pass_time, rig, until, webhook
 from worker.adapters.memory_sockets import MemoryGateway
-from worker.adapters.memory_transport import Answers, Fails, Hangs
+from worker.adapters.memory_transport import Answers, Fails, Hangs, Step
 from worker.domain.ids import TenantId
 from worker.event_integration.outcome import RetryPolicy
 from worker.event_integration.transport import Cause, Stage
@@ -132,6 +132,28 @@ async def test_a_delivery_that_is_due_and_may_not_start_ages_in_the_retry_queue(
         await it.all_delivered(within_s=300)
         await pass_time(6)
         assert value(a, "retry_queue_oldest_due_age_seconds") == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "maybe_twice"),
+    [
+        (Hangs(), 2),
+        (Fails(stage=Stage.FIRST_BYTE, cause=Cause.RESET), 2),
+        (Hangs(stage=Stage.SEND), 0),
+        (Fails(stage=Stage.CONNECT, cause=Cause.REFUSED), 0),
+        (Answers(status=500), 0),
+    ],
+    ids=str,
+)
+async def test_only_what_was_sent_whole_and_goes_out_again_may_have_come_twice(step: Step, maybe_twice: int) -> None:
+    """Two retries, then dead: the last attempt is not repeated."""
+    async with rig(webhook("crm", deadline_s=1.0), retry=SHORT) as it:
+        a = await it.owning()
+        it.answer("crm", step)
+        await it.push(a)
+        await until(lambda: len(it.attempts("crm")) == 3, within_s=120, what="three attempts")
+        await pass_time(3)
+        assert samples(a.engine.metrics.text()).get("webhook_duplicates_total", 0) == maybe_twice
 
 
 async def test_an_event_of_the_journal_ages_from_its_acceptance_whoever_reads_it() -> None:

@@ -64,8 +64,15 @@ class Observer:
         if word == "delivered":
             received_s = datetime.fromisoformat(event.record.received_at).timestamp()
             cells.end_to_end.record(max(0.0, now_s + self._offset_s - received_s))
-        elif isinstance(result, Failure) and result.cause is Cause.TIMEOUT:
-            self._metrics.event_integration_deadline_exceeded.add(webhook.tenant_id, result.stage)
+        elif isinstance(result, Failure):
+            self._failed(webhook, result, word)
+
+    def _failed(self, webhook: Webhook, failure: Failure, word: str) -> None:
+        """No status line. What was sent whole may have arrived all the same; when it goes out again, the receiver sees it twice."""
+        if failure.cause is Cause.TIMEOUT:
+            self._metrics.event_integration_deadline_exceeded.add(webhook.tenant_id, failure.stage)
+        if word == "retry" and failure.stage is Stage.FIRST_BYTE:
+            self._metrics.webhook_duplicates.add()
 
     def _cells_of(self, webhook: Webhook, kind: tuple[WebhookId, EventType, str]) -> _Cells:
         """The cells that attempts of this kind record into; webhooks × types × outcomes, bounded by the catalog."""
