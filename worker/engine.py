@@ -58,7 +58,7 @@ from worker.ingest.segments import SegmentWriter
 from worker.metrics import Metrics
 from worker.orchestrator.streams import Read, Streams
 from worker.shutdown import Rooms, Shutdown
-from worker.websocket.sessions import Clocks as SessionClocks
+from worker.websocket.chronicle import Clocks as SessionClocks
 
 __all__ = ["Engine", "EngineSettings", "Store", "World"]
 

@@ -73,7 +73,7 @@ class Observed:
             lambda: {(str(t.shard),): max(0.0, t.valid_until_s - clock()) for t in registry.active()}
         )
         metrics.websocket_connected.watch(self.streams.sessions.connected)
-        metrics.websocket_last_event_age.watch(self.streams.sessions.last_event_age_s)
+        metrics.websocket_last_event_age.watch(self.streams.sessions.chronicle.last_event_age_s)
 
     def statistics(self) -> dict[str, Any]:
         """`/status`: everything's `statistics()`."""

@@ -25,8 +25,8 @@ from worker.ingest.preparation import Preparation, Stamps
 from worker.ingest.segments import SegmentWriter
 from worker.metrics import Metrics
 from worker.orchestrator.streams import Read, StreamLimits, Streams
+from worker.websocket.chronicle import Clocks
 from worker.websocket.session import Session
-from worker.websocket.sessions import Clocks
 from worker.websocket.states import State
 
 SHARDS = 4

@@ -122,9 +122,10 @@ class Orchestrator:
         before = of_shard.pop(instance.id, None)
         if wanted is not None:
             of_shard[instance.id] = wanted
-            self._sessions.refresh(instance)
         if before != wanted:
             self._stir(shard)
+        elif wanted is not None:
+            self._sessions.refresh(instance)
 
     def _wanted_of(self, instance: Instance, shard: Shard) -> Wanted | None:
         connector = self._connectors.get(instance.broker or "")

@@ -11,8 +11,9 @@ from worker.ingest.frames import Frames
 from worker.metrics import Metrics
 from worker.orchestrator.orchestrator import Orchestrator
 from worker.orchestrator.waves import Pace, Waves
+from worker.websocket.chronicle import Clocks
 from worker.websocket.port import Connector
-from worker.websocket.sessions import Ask, Clocks, Sessions
+from worker.websocket.sessions import Ask, Sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

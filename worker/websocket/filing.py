@@ -17,6 +17,7 @@ from worker.domain.catalog import Instance
 from worker.domain.ids import EventKey, Shard, TenantId
 from worker.ingest.frames import Frames, NotDurable
 from worker.ingest.preparation import Prepared
+from worker.websocket.chronicle import Chronicle
 from worker.websocket.patience import RECEIPT_PAUSE_S, RECEIPT_S, STALL_S
 from worker.websocket.port import Connection, ConnectionClosed, Frame
 
@@ -75,6 +76,7 @@ class Desk:
     spawn: Callable[[Callable[[], Awaitable[None]]], None]
     hands: Hands
     receipts: Receipts
+    chronicle: Chronicle
 
 
 class _Held:
@@ -234,12 +236,7 @@ class Filing:
 
     async def _again_later(self, cause: str) -> None:
         if self._tries == 0:
-            log.warning(
-                "frames_wait",
-                instance=self.instance.id,
-                cause=cause,
-                next_step=f"kept and tried again; after {STALL_S:.0f} s the connection is closed without a receipt",
-            )
+            self._desk.chronicle.waits(self.instance, cause, STALL_S)
         self._tries += 1
         await anyio.sleep(doubled_s(AGAIN_FIRST_S, self._tries - 1, AGAIN_CAP_S))
 
@@ -271,13 +268,19 @@ class Filing:
             with anyio.fail_after(RECEIPT_S):
                 await connection.acknowledge(batch)
         except (ConnectionClosed, TimeoutError) as exc:
-            cause = str(exc) or f"no answer within {RECEIPT_S:.0f} s"
-            log.warning("receipts_not_sent", instance=self.instance.id, cause=cause, next_step="sent again soon, or by whoever reads next")
-            self._receipts_at_s = self._desk.clock() + RECEIPT_PAUSE_S
+            self._pause_receipts(str(exc) or f"no answer within {RECEIPT_S:.0f} s")
+            return
+        except Exception as exc:
+            log.exception("receipts_failed", instance=self.instance.id, next_step="report it; they are sent again")
+            self._pause_receipts(type(exc).__name__)
             return
         if self._owed[: len(batch)] == batch:  # else they were handed over meanwhile, and are counted there
             del self._owed[: len(batch)]
             self._desk.receipts.sent += len(batch)
+
+    def _pause_receipts(self, cause: str) -> None:
+        self._receipts_at_s = self._desk.clock() + RECEIPT_PAUSE_S
+        self._desk.chronicle.unreceipted(self.instance, cause)
 
 
 def _nothing() -> None:

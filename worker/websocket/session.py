@@ -17,6 +17,7 @@ import structlog
 from worker.domain.catalog import Instance
 from worker.domain.ids import Shard
 from worker.websocket import patience
+from worker.websocket.chronicle import Gap
 from worker.websocket.filing import Desk, Filing
 from worker.websocket.port import CloseReason, Connection, ConnectionClosed, Connector
 from worker.websocket.states import READING, Action, Event, State, step
@@ -36,17 +37,6 @@ class Dark(NamedTuple):
     reason: CloseReason
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Nobody read the instance's stream in this window, and its gateway does not send again what it told meanwhile."""
-
-    instance: Instance
-    since_s: float
-    until_s: float
-    """Monotonic: from the last sign of life to the open stream."""
-    reason: CloseReason
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What every session needs, the same for all. `turn`: held while connecting, so that not all do at once."""
@@ -54,11 +44,6 @@ class Surroundings:
     desk: Desk
     unit_random: Callable[[], float]
     turn: Callable[[Connector], AbstractAsyncContextManager[None]]
-    lost: Callable[[Instance, CloseReason], None]
-    """Told of each connection that is gone, or did not come about."""
-    gap: Callable[[Gap], None]
-    heard: Callable[[Instance], None]
-    """Told of each frame."""
 
 
 class Session:
@@ -268,7 +253,7 @@ class Session:
             self._is_full = False
         if frame is not None:
             self.filing.take(frame)
-            self._around.heard(self.instance)
+            self._around.desk.chronicle.heard(self.instance)
 
     def _heard(self) -> None:
         self.heard_s = self._clock()
@@ -319,24 +304,14 @@ class Session:
         self.tell(event)
 
     def _back_off(self) -> None:
-        """When to try again, and a word about it."""
+        """When to try again."""
         loss, now_s = self._loss, self._clock()
         if self._opened_s and now_s - self._opened_s >= patience.SETTLED_AFTER_S:
             self._failures = 0
         self._opened_s = 0.0
         self._failures += 1
         self._due_s = now_s + patience.wait_s(loss.reason, self._failures, loss.retry_after_s, self._around.unit_random())
-        self._around.lost(self.instance, loss.reason)
-        self._explain(loss)
-
-    def _explain(self, loss: ConnectionClosed) -> None:
-        """Each time where somebody has to act; else when it begins, and then ever more seldom."""
-        failures = self._failures
-        told = {"instance": self.instance.id, "gateway": self._connector.gateway, "reason": loss.reason.value, "cause": str(loss)}
-        if loss.reason in patience.NEEDS_OPERATOR:
-            log.error("socket_refused", **told, next_step=_NEXT_STEPS[loss.reason])
-        elif failures & (failures - 1) == 0:
-            log.warning("socket_lost", **told, failures=failures, next_step="connected again by itself")
+        self._around.desk.chronicle.lost(self.instance, loss, self._failures)
 
     def _note_dark(self, event: Event) -> None:
         """From here on nobody reads; whether that leaves a hole is up to the gateway, and to whether somebody else reads."""
@@ -347,10 +322,4 @@ class Session:
     def _close_gap(self) -> None:
         dark, self.dark = self.dark, None
         if dark is not None:
-            self._around.gap(Gap(self.instance, dark.since_s, self._clock(), dark.reason))
-
-
-_NEXT_STEPS = {
-    CloseReason.UNAUTHORIZED: "correct the broker's api_key; tried again every few minutes",
-    CloseReason.UNKNOWN_INSTANCE: "create the instance at its gateway, or delete it here; tried again every few minutes",
-}
+            self._around.desk.chronicle.gap(Gap(self.instance, dark.since_s, self._clock(), dark.reason))

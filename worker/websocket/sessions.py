@@ -18,32 +18,22 @@ import structlog
 
 from worker.domain.catalog import Instance
 from worker.domain.ids import EventKey, InstanceId, Shard
-from worker.domain.instants import later
 from worker.ingest.frames import Frames
 from worker.metrics import Metrics
+from worker.websocket.chronicle import Chronicle, Clocks
 from worker.websocket.filing import Desk, Hands, Receipts
-from worker.websocket.port import CloseReason, Connector
-from worker.websocket.session import Dark, Gap, Session, Surroundings
+from worker.websocket.port import Connector
+from worker.websocket.session import Dark, Session, Surroundings
 from worker.websocket.states import READING, Event, State
 
 SWEEP_EVERY_S = 1.0
 TRACE_KEPT_S = 600.0
 """How long an aborted session's end is remembered, so that the next one here knows since when nobody read."""
-WORST_GAPS = 20
 UNDURABLE_NAMED = 1_000
 CLOSE_ALL_S = 8.0
 """`close_sockets` at TEARDOWN, where the caller does not say."""
 
 log = structlog.get_logger("worker.websocket")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """`wall`: now as RFC 3339, for people."""
-
-    monotonic_s: Callable[[], float]
-    unit_random: Callable[[], float]
-    wall: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +65,23 @@ class Sessions:
         self.on_over: Callable[[InstanceId, bool], None] = lambda _instance_id, _is_superseded: None
         """Called when an instance's session is over: it may be started again. Superseded: somebody who owns the shard took its place."""
         self._clocks = clocks
-        self._metrics = metrics
+        self.chronicle = Chronicle(clocks, metrics)
         self._running: dict[InstanceId, _Running] = {}
         self._traces: dict[InstanceId, _Trace] = {}
-        self._event_at_s: dict[str, float] = {}
-        """Per gateway: when the last event came."""
-        self._gaps: list[Gap] = []
-        self._gap_count = 0
-        self._reconnects: Counter[str] = Counter()
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._around = Surroundings(
-            desk=Desk(frames=frames, clock=clocks.monotonic_s, owns=ask.owns, spawn=self._spawn, hands=Hands(), receipts=self.receipts),
+            desk=Desk(
+                frames=frames,
+                clock=clocks.monotonic_s,
+                owns=ask.owns,
+                spawn=self._spawn,
+                hands=Hands(),
+                receipts=self.receipts,
+                chronicle=self.chronicle,
+            ),
             unit_random=clocks.unit_random,
             turn=ask.turn,
-            lost=self._lost,
-            gap=self._note_gap,
-            heard=self._heard,
         )
 
     def __repr__(self) -> str:
@@ -203,8 +193,7 @@ class Sessions:
             "gateways": {gateway: dict(counts) for gateway, counts in sorted(by_gateway.items())},
             "in_hand_bytes": self._around.desk.hands.bytes,
             "receipts": {"sent": self.receipts.sent, "handed_over": self.receipts.handed_over},
-            "reconnects": dict(self._reconnects),
-            "gaps": {"count": self._gap_count, "worst": [self._gap_row(gap) for gap in self._gaps]},
+            **self.chronicle.statistics(),
         }
 
     def connected(self) -> dict[tuple[str, ...], float]:
@@ -213,11 +202,6 @@ class Sessions:
         for running in self._running.values():
             counts[running.connector.gateway] += running.session.state in READING
         return {(gateway,): float(count) for gateway, count in counts.items()}
-
-    def last_event_age_s(self) -> dict[tuple[str, ...], float]:
-        """Since any session of the gateway last brought an event."""
-        now_s = self._clocks.monotonic_s()
-        return {(gateway,): now_s - at_s for gateway, at_s in self._event_at_s.items()}
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -251,32 +235,6 @@ class Sessions:
         now_s = self._clocks.monotonic_s()
         for running in self._running.values():
             running.session.look(now_s)
+        self.chronicle.turn(now_s)
         if self._traces:
             self._traces = {key: trace for key, trace in self._traces.items() if now_s - trace.ended_s < TRACE_KEPT_S}
-
-    def _lost(self, instance: Instance, reason: CloseReason) -> None:
-        self._reconnects[reason.value] += 1
-        self._metrics.websocket_reconnects.add(instance.gateway, reason.value)
-
-    def _heard(self, instance: Instance) -> None:
-        self._event_at_s[instance.gateway] = self._clocks.monotonic_s()
-
-    def _note_gap(self, gap: Gap) -> None:
-        self._gap_count += 1
-        self._gaps = sorted([*self._gaps, gap], key=lambda one: one.since_s - one.until_s)[:WORST_GAPS]
-        log.warning(
-            "stream_gap",
-            **self._gap_row(gap),
-            next_step="its gateway does not repeat what it told in this window: compare with its chat history",
-        )
-
-    def _gap_row(self, gap: Gap) -> dict[str, object]:
-        now_s, wall = self._clocks.monotonic_s(), self._clocks.wall()
-        return {
-            "instance": gap.instance.id,
-            "gateway": gap.instance.gateway,
-            "since": later(wall, gap.since_s - now_s),
-            "until": later(wall, gap.until_s - now_s),
-            "seconds": round(gap.until_s - gap.since_s, 3),
-            "reason": gap.reason.value,
-        }
