@@ -229,6 +229,13 @@ async def test_the_newest_that_were_acknowledged_are_kept_and_no_more(here: Fake
     await connection.close()
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+async def test_a_name_that_is_no_name_is_unknown(here: FakeWorld, name: str) -> None:
+    with pytest.raises(ConnectionClosed) as refused:
+        await here.connector.connect(instance("baileys", name), after=None, timeout_s=PATIENCE_S)
+    assert refused.value.reason is CloseReason.UNKNOWN_INSTANCE
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("status", CloseReason.REFUSED), ("reset", CloseReason.REFUSED)])
 async def test_a_list_that_fails_at_the_beginning_is_no_connection(here: FakeWorld, kind: str, reason: CloseReason) -> None:
     here.fake.trouble("GET */events", kind)

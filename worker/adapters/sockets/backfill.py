@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from worker.adapters.brokers.answers import Answer
-from worker.adapters.brokers.client import BrokerClient, segment
+from worker.adapters.brokers.client import BrokerClient
 from worker.adapters.sockets.reasons import Ending, of_broker_failure
 from worker.instances.broker import BrokerCause, BrokerFailure
 from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, Frame
@@ -29,12 +29,13 @@ log = structlog.get_logger()
 class Backfill:
     """The pages of one instance, once through."""
 
-    __slots__ = ("_client", "_cursor", "_instance", "_pages", "_sizes", "is_done")
+    __slots__ = ("_client", "_cursor", "_pages", "_path", "_sizes", "is_done")
 
-    def __init__(self, client: BrokerClient, instance: str) -> None:
+    def __init__(self, client: BrokerClient, path: str) -> None:
+        """`path`: of the instance."""
         self.is_done = False
         self._client = client
-        self._instance = instance
+        self._path = path
         self._cursor: str | None = None
         self._sizes = _PAGE_SIZES
         self._pages = 0
@@ -43,7 +44,7 @@ class Backfill:
         """Empty when there is nothing more. Cancelled or failed, it asks for the same page the next time. Raises `ConnectionClosed`."""
         while not self.is_done:
             try:
-                answer = await self._client.call(timeout_s).get(f"{instance_path(self._instance)}/events", self._query())
+                answer = await self._client.call(timeout_s).get(f"{self._path}/events", self._query())
                 return self._turned(answer)
             except BrokerFailure as failure:
                 if failure.cause is not BrokerCause.PROTOCOL or failure.status != _OK:
@@ -81,10 +82,6 @@ class Backfill:
         if not self._sizes:
             self.is_done = True
             log.warning("stream_backlog_unreadable", broker=self._client.broker, error=str(failure))
-
-
-def instance_path(name: str) -> str:
-    return f"/instances/{segment(name)}"
 
 
 def expect_known(answer: Answer, broker: str) -> None:

@@ -17,14 +17,14 @@ import anyio
 from aiohttp import hdrs
 
 from worker.adapters.brokers.answers import code_of, retry_after_s
-from worker.adapters.brokers.client import BrokerClient
+from worker.adapters.brokers.client import BrokerClient, segment
 from worker.adapters.clock import utc_now
-from worker.adapters.sockets.backfill import Backfill, expect_known, instance_path, too_long
+from worker.adapters.sockets.backfill import Backfill, expect_known, too_long
 from worker.adapters.sockets.client import LEAVE_SILENCE_S, LEAVE_WITHIN_S, Reaching, Session, StreamClient, arrived
 from worker.adapters.sockets.reasons import Ending, of_broker_failure, of_status
 from worker.adapters.sockets.sse import EventStream
 from worker.domain.catalog import Instance
-from worker.instances.broker import BrokerConfig, BrokerFailure
+from worker.instances.broker import BrokerConfig, BrokerFailure, NoSuchInstance
 from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, Connection, ConnectionClosed, Frame
 
 RECEIPTS_PER_CALL = 500
@@ -53,12 +53,12 @@ class BaileysConnector:
 
     async def connect(self, instance: Instance, *, after: str | None, timeout_s: float) -> Connection:
         """The stream first, then the first page of what is older: nothing can fall between the two."""
-        url = self._client.url("/stream", {"iid": instance.gateway_instance})
+        path, url = self._path(instance), self._client.url("/stream", {"iid": instance.gateway_instance})
         headers = {**_HEADERS, "X-API-Key": self._client.config.api_key or "", **_resuming(after)}
 
         async def opening(session: Session) -> BaileysConnection:
             response = await session.get(url, headers=headers, allow_redirects=False)
-            connection = BaileysConnection(self._client, self._calls, instance.gateway_instance, response)
+            connection = BaileysConnection(self._client, self._calls, path, response)
             try:
                 connection.expect_stream()
                 await connection.look_back()
@@ -74,19 +74,26 @@ class BaileysConnector:
             closing.start_soon(self._client.close)
             closing.start_soon(self._calls.close)
 
+    def _path(self, instance: Instance) -> str:
+        """Raises `ConnectionClosed` for a name that cannot stand in one."""
+        try:
+            return f"/instances/{segment(instance.gateway_instance)}"
+        except NoSuchInstance as unknown:
+            raise ConnectionClosed(CloseReason.UNKNOWN_INSTANCE, str(unknown)) from None
+
 
 class BaileysConnection:
     """Frames listed before those streamed; what comes both ways is given once, as far as that is known."""
 
-    __slots__ = ("_backfill", "_calls", "_client", "_ending", "_given", "_instance", "_leave_by_s", "_ready", "_response", "_stream")
+    __slots__ = ("_backfill", "_calls", "_client", "_ending", "_given", "_leave_by_s", "_path", "_ready", "_response", "_stream")
 
-    def __init__(self, client: StreamClient, calls: BrokerClient, instance: str, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, client: StreamClient, calls: BrokerClient, path: str, response: aiohttp.ClientResponse) -> None:
         self._client = client
         self._calls = calls
-        self._instance = instance
+        self._path = path
         self._response = response
         self._stream = EventStream(MAX_FRAME_BYTES)
-        self._backfill = Backfill(calls, instance)
+        self._backfill = Backfill(calls, path)
         self._ready: deque[Frame] = deque()
         self._given: set[str] = set()
         """Listed, and perhaps still to come by the stream; forgotten once that is silent."""
@@ -150,7 +157,7 @@ class BaileysConnection:
 
     async def _acknowledge(self, event_ids: Sequence[str]) -> None:
         try:
-            answer = await self._calls.call(None).post(f"{instance_path(self._instance)}/events/ack", {"ids": list(event_ids)})
+            answer = await self._calls.call(None).post(f"{self._path}/events/ack", {"ids": list(event_ids)})
             expect_known(answer, self._client.broker)
             if not isinstance(answer.mapping().get("acknowledged"), list):
                 raise answer.garbage("does not say what it acknowledged")

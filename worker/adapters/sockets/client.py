@@ -87,11 +87,12 @@ class StreamClient:
     async def close(self) -> None:
         """Idempotent; takes a second at most, also where a peer does not say goodbye."""
         self._is_closed = True
-        with anyio.move_on_after(CLOSE_WITHIN_S, shield=True):
+        with anyio.move_on_after(CLOSE_WITHIN_S / 2, shield=True):
             for connection in tuple(self.open):
                 await connection.close()
-            session, self._session = self._session, None
-            if session is not None:
+        session, self._session = self._session, None
+        if session is not None:
+            with anyio.move_on_after(CLOSE_WITHIN_S / 2, shield=True):
                 await session.close()
 
     def _made(self) -> Session:
