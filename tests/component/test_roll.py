@@ -63,6 +63,8 @@ async def test_the_newest_revision_is_named_first() -> None:
 async def test_of_itself_a_worker_says_what_is_true_now_also_without_a_store() -> None:
     async with rig() as it:
         a = await it.owning("a")
+        await is_quiet(it, [a])
+        await pass_time(5)  # what the store said of its own shards is known here by now
         a.faults.away = True
         await pass_time(60)
         [row] = page(a)["workers"]
