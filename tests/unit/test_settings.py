@@ -10,7 +10,7 @@ import pytest
 
 from worker.domain.errors import ConfigurationError
 from worker.domain.ids import InstanceId
-from worker.settings import Settings, load
+from worker.settings import Platform, Settings, load, platform
 from worker.settings.crosscheck import PUBLISHED_KEY
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -196,6 +196,16 @@ def test_a_file_that_is_missing_or_no_toml_is_a_fault(toml: Toml, monkeypatch: p
     assert "not TOML" in only_fault()
     monkeypatch.setenv("WORKER_CONFIG", "/nowhere/worker.toml")
     assert only_fault() == "WORKER_CONFIG: /nowhere/worker.toml: No such file or directory; allowed: the path of a TOML file"
+
+
+def test_who_starts_and_stops_us_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("ECS_CONTAINER_METADATA_URI_V4", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    assert platform() == Platform(is_there=False, ecs_metadata_uri=None)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert platform() == Platform(is_there=True, ecs_metadata_uri=None)
+    monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4/x")
+    assert platform() == Platform(is_there=True, ecs_metadata_uri="http://169.254.170.2/v4/x")
 
 
 @pytest.mark.parametrize("variable", ["ECS_CONTAINER_METADATA_URI_V4", "KUBERNETES_SERVICE_HOST"])
