@@ -263,7 +263,7 @@ class Process:
             engine.registry.is_draining = True
             await engine.registry.announce()
 
-        if not await self._parent.leave_together(announce) and self._seat.has_parent:
+        if not await self._parent.leave_together(announce, self._budget_s) and self._seat.has_parent:
             self._stop_accepting()
 
     def _report(self, engine: Engine, shutdown: Shutdown, before: dict[str, int], code: ExitCode) -> dict[str, object]:

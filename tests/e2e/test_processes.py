@@ -159,6 +159,20 @@ async def test_one_that_keeps_dying_does_not_take_the_other_one_down(rig: Rig) -
     assert len(processes.worker.lines("process_ended_alone")) == scaled(3, 8)
 
 
+@pytest.mark.slow
+async def test_one_that_is_stuck_is_killed_and_started_again_though_its_sibling_answers_for_both(rig: Rig) -> None:
+    _, toml = hooked(rig)
+    processes = Processes(rig, toml)
+    await processes.ready()
+    stuck = processes.seats()[1]
+    os.kill(stuck, signal.SIGSTOP)
+    await until(lambda: processes.seats().get(1, stuck) != stuck, 90, "it is started again")
+    assert [line["process"] for line in processes.worker.lines("process_stuck")] == [1]
+    await all_owned(processes, 30)
+    code, _ = await processes.worker.stop()
+    assert code == 0
+
+
 async def test_each_says_which_process_it_is_where_it_is_asked_on_its_own_port(rig: Rig) -> None:
     _, toml = hooked(rig)
     processes = Processes(rig, toml)

@@ -85,6 +85,7 @@ async def test_ctrl_c_in_a_terminal_drains_each_once_and_the_sum_is_the_last_lin
             reading.start_soon(keep_reading)
             await demo_delivered(rig, environment["WORKER_HTTP__PORT"], 1, within_s=60)
             await until(lambda: "retry queue" in terminal.shown, 20, "the live line is shown")
+            await until(lambda: terminal.shown.count("worker_ready") == 2, 40, "both are ready")
             terminal.ctrl_c()
             code = await terminal.ended(40)
             reading.cancel_scope.cancel()

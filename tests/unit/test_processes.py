@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import create_memory_object_stream
 
+from worker.commands.processes import usable_cores
 from worker.lifecycle import ExitCode
 from worker.processes.child import lines_of
 from worker.processes.seat import Seat
@@ -119,6 +121,17 @@ def test_who_keeps_dying_is_waited_for_longer_and_longer_and_never_beyond_the_lo
     assert [pause_s(failures, 1.0) for failures in range(4)] == [0.5, 1.0, 2.0, 4.0]
     assert pause_s(10_000, 1.0) == LONGEST_PAUSE_S
     assert pause_s(5, 0.0) == 0.0, "full jitter"
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("nonsense", None), ("99999999 1", None)]
+)
+def test_a_container_s_quota_bounds_the_cores_where_it_is_less(tmp_path: Path, quota: str, cores: int | None) -> None:
+    told = tmp_path / "cpu.max"
+    told.write_text(quota + "\n")
+    of_all = usable_cores(tmp_path / "missing")
+    assert usable_cores(told) == (cores or of_all)
+    assert of_all >= 1
 
 
 @pytest.mark.anyio

@@ -49,14 +49,16 @@ def run_command(
     processes: Annotated[int, typer.Option(help="Workers on one port, under a parent; 0: one for each usable core.", min=0, max=64)] = 1,
     process_ports: Annotated[
         int | None,
-        typer.Option(help="Each process listens on one of its own too, for its /metrics: the first here, the next on the next.", min=1),
+        typer.Option(
+            help="Each process listens on one of its own too, for its /metrics: the first here, the next on the next.", min=1, max=65_000
+        ),
     ] = None,
 ) -> None:
     """The daemon (default). SIGTERM or Ctrl-C drains it; settings come from the environment and the file named by WORKER_CONFIG."""
     signals = context.obj if isinstance(context.obj, Signals) else arm()
     from worker.commands.processes import run_processes, usable_cores
 
-    if (count := processes or usable_cores()) > 1:
+    if (count := processes or usable_cores()) > 1 or process_ports is not None:
         raise typer.Exit(run_processes(signals, count, process_ports))
     from worker.commands.run import run
 

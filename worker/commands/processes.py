@@ -12,10 +12,18 @@ from worker.lifecycle import Signals
 from worker.processes.supervisor import Plan, supervise
 from worker.settings import Settings
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""`<µs> <period in µs>` or `max <period>`: what a container may use, however many cores the machine shows it."""
 
-def usable_cores() -> int:
-    """Those that this process may run on, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def usable_cores(cpu_quota: Path = CPU_QUOTA) -> int:
+    """Those that this process may run on, or its container's quota where that is less, as far as the system tells; at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = cpu_quota.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
 
 
 def run_processes(signals: Signals, processes: int, ports_from: int | None) -> int:

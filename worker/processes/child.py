@@ -41,6 +41,8 @@ class Child:
         self.report: Mapping[str, Any] | None = None
         self.is_alive = False
         self.is_signalled = False
+        self.silent_looks = 0
+        """How often somebody looked since it last said anything; whoever looks counts."""
         self.returncode: int | None = None
         """None: not ended, or it could not even be started."""
         self._lines = lines
@@ -101,15 +103,12 @@ class Child:
     async def _hear(self) -> None:
         assert self._process is not None
         async for line in lines_of(_pipe(self._process.stdout)):
+            self.silent_looks = 0
             self._note(line)
             self._changed()
 
     def _note(self, line: bytes) -> None:
-        try:
-            said = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            said = None
-        match said:
+        match _said(line):
             case {"owner": str() as owner}:
                 self.owner = OwnerId(owner)
             case {"ready": True}:
@@ -122,14 +121,20 @@ class Child:
                 self.refused = refused
             case {"report": dict() as report}:
                 self.report = report
-            case _:
-                self._lines.put(line.decode(errors="replace"))
 
     async def _pass_lines_on(self) -> None:
         """Whole lines: those of two processes on one pipe would run into each other."""
         assert self._process is not None
         async for line in lines_of(_pipe(self._process.stderr)):
             self._lines.put(line.decode(errors="replace"), must=line.startswith(_REPORT))
+
+
+def _said(line: bytes) -> object:
+    """What is not understood says nothing: `alive` is there to be heard only, and a child prints nothing else (`to_parent.py`)."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _pipe(stream: ByteReceiveStream | None) -> ByteReceiveStream:

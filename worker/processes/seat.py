@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 
 import orjson
 
+ALIVE_EVERY_S = 5.0
+"""How often a child says that its loop turns."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:

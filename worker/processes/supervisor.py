@@ -34,7 +34,7 @@ from worker.drain_report import in_words
 from worker.lifecycle import WATCHDOG_GRACE_S, ExitCode, Signals, monotonic_s
 from worker.logs import Lines, emit_report, set_up, stderr_lines
 from worker.processes.child import Child
-from worker.processes.seat import Seat
+from worker.processes.seat import ALIVE_EVERY_S, Seat
 from worker.processes.totals import exit_code_of, live_total, summed, worst
 
 log = structlog.get_logger("worker.processes")
@@ -42,6 +42,8 @@ log = structlog.get_logger("worker.processes")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_S = 30.0
 """Who ran for so long has not failed twice in a row."""
+STUCK_LOOKS = 6
+"""So many looks, `ALIVE_EVERY_S` apart, at a child that says nothing: its loop hangs, or the process was stopped."""
 CHILD_GRACE_S = WATCHDOG_GRACE_S + 2.5
 """Beyond the budget: a child's own watchdog has ended it by then, the one behind that too."""
 PARENT_GRACE_S = CHILD_GRACE_S + 3.0
@@ -113,6 +115,7 @@ class Supervisor:
             around.start_soon(self._pass_signals_on)
             if server is not None:
                 around.start_soon(self._run_store, server)
+            around.start_soon(self._end_the_stuck)
             if self._lines.is_terminal:
                 around.start_soon(self._show)
             await self._keep_all()
@@ -184,10 +187,12 @@ class Supervisor:
                 self._cannot_start(child, code)
                 return
             failures = 0 if code in _PLAIN_ENDS or monotonic_s() - began_s > STEADY_S else failures + 1
+            del self._children[index]
             await self._after_death(child, 0.0 if code in _PLAIN_ENDS else pause_s(failures, random.random()))  # noqa: S311 - jitter
 
     async def _after_death(self, child: Child, pause_s: float) -> None:
-        log.error(
+        say = log.warning if exit_code_of(child.returncode) in _PLAIN_ENDS else log.error
+        say(
             "process_ended_alone",
             process=child.seat.index,
             exit_code=child.returncode,
@@ -220,6 +225,20 @@ class Supervisor:
             return
         if freed:
             log.info("leases_freed", shards=freed)
+
+    async def _end_the_stuck(self) -> None:
+        """Its siblings answer `/livez`, so nobody else would notice. By looks, not by time: what was said while *we* stood still counts."""
+        while True:
+            with anyio.move_on_after(ALIVE_EVERY_S):
+                await self._leaving.wait()
+                return
+            for child in self._living():
+                child.silent_looks += 1
+                if child.silent_looks == STUCK_LOOKS:
+                    log.error("process_stuck", process=child.seat.index, next_step="read its stacks below; it is killed and started again")
+                    child.send(signal.SIGQUIT)
+                elif child.silent_looks > STUCK_LOOKS:
+                    child.send(signal.SIGKILL)
 
     def _cannot_start(self, child: Child, code: ExitCode) -> None:
         """The first one's reason is everybody's."""

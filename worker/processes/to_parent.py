@@ -8,6 +8,7 @@ The child says JSON objects with one key each:
 | `refused` | `{lines, code}` | instead of a start: what the operator can mend |
 | `ready` | true | it may own shards |
 | `leaving` | true | all leave, and it has announced that it drains |
+| `alive` | true | every five seconds: its loop turns |
 | `facts` | the figures of the live line | twice a second, where the parent has a terminal |
 | `report` | the drain report | at its end |
 
@@ -27,13 +28,13 @@ import orjson
 from worker.domain.errors import StoreFull, StoreUnavailable
 from worker.lifecycle import ExitCode
 from worker.logs import Lines
-from worker.processes.seat import Seat
+from worker.processes.seat import ALIVE_EVERY_S, Seat
 
 FACTS_EVERY_S = 0.5
 ALL_WITHIN_S = 0.3
 """`leave_together`: for the parent's word."""
-TOGETHER_S = 0.6
-"""`leave_together`: what siblings get to announce that they leave; of PREPARE's second."""
+TOGETHER_S = 2.0
+"""`leave_together`: what siblings get to announce that they leave, at most a fifth of the budget. Events go on meanwhile."""
 
 
 class ToParent:
@@ -54,7 +55,9 @@ class ToParent:
     def tell(self, **what: object) -> None:
         """From any thread; waits for nobody."""
         if self._said is not None:
-            self._said.put(orjson.dumps(what, default=str, option=orjson.OPT_NON_STR_KEYS).decode(), must="facts" not in what)
+            self._said.put(
+                orjson.dumps(what, default=str, option=orjson.OPT_NON_STR_KEYS).decode(), must=not what.keys() & {"facts", "alive"}
+            )
 
     def refuse(self, lines: list[str], code: ExitCode) -> None:
         """Instead of a start; the parent says it once for all."""
@@ -67,13 +70,15 @@ class ToParent:
             self._said.close()
 
     async def hear(self) -> None:
-        """Until cancelled. A parent that is gone takes us with it, where the kernel has not done so already."""
+        """Until cancelled; tells meanwhile that the loop turns. A parent that is gone takes us with it, where the kernel has not yet."""
         if self._said is None:
             return
         loop = asyncio.get_running_loop()
         loop.add_reader(0, self._take)
         try:
-            await anyio.sleep_forever()
+            while True:
+                self.tell(alive=True)
+                await anyio.sleep(ALIVE_EVERY_S)
         finally:
             loop.remove_reader(0)
 
@@ -89,7 +94,7 @@ class ToParent:
             if word in self._heard:
                 event.set()
 
-    async def leave_together(self, announce: Callable[[], Awaitable[None]]) -> bool:
+    async def leave_together(self, announce: Callable[[], Awaitable[None]], budget_s: float) -> bool:
         """Where all leave at once: until each of us has announced that, so that nobody takes another for its successor.
 
         False where it is only us who leaves: whoever signals all of us by himself, as systemd does, may be faster than our parent, so its
@@ -101,7 +106,7 @@ class ToParent:
             await self._all.wait()
         if not self._all.is_set():
             return False
-        with anyio.move_on_after(TOGETHER_S):
+        with anyio.move_on_after(min(TOGETHER_S, budget_s / 5)):
             try:
                 await announce()
             except (StoreUnavailable, StoreFull):
