@@ -217,6 +217,7 @@ async def test_a_hanging_endpoint_is_not_a_stall() -> None:
         await it.nothing_waits()
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.usefixtures("slow_turns")
 async def test_an_idle_night_changes_nothing() -> None:
     async with rig(shards=1, instances=1) as it:

@@ -13,18 +13,17 @@ from worker.domain.errors import StoreFull, StoreUnavailable
 
 log = structlog.get_logger()
 
+HEARTBEAT_EVERY_S = 2.0
+HEARTBEAT_TTL_S = 6.0
+
 
 class Presence:
     """`run` in a task group. `me` says what we are now."""
 
-    def __init__(
-        self, membership: Membership, me: Callable[[], Member], *, clock: Callable[[], float], every_s: float, ttl_s: float
-    ) -> None:
+    def __init__(self, membership: Membership, me: Callable[[], Member], clock: Callable[[], float]) -> None:
         self._membership = membership
         self._me = me
         self._clock = clock
-        self._every_s = every_s
-        self._ttl_s = ttl_s
         self._due = anyio.Event()
         self._changed_at_s = clock()
         self.members: Sequence[Member] = ()
@@ -36,7 +35,7 @@ class Presence:
 
     async def announce(self) -> None:
         """Says what we are now. Raises `StoreUnavailable`."""
-        await self._membership.announce(self._me(), ttl_s=self._ttl_s)
+        await self._membership.announce(self._me(), ttl_s=HEARTBEAT_TTL_S)
 
     async def withdraw(self) -> None:
         await self._membership.withdraw(self._me().owner)
@@ -68,7 +67,7 @@ class Presence:
                 await self.look()
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("heartbeat_not_sent", cause=str(exc), next_step="sent again with the next one")
-            with anyio.move_on_after(self._every_s):
+            with anyio.move_on_after(HEARTBEAT_EVERY_S):
                 await self._due.wait()
 
 

@@ -102,7 +102,7 @@ class Registry:
         self.is_ready = False
         self.sockets: ShardSockets = NoSockets()
         me, clock = identity.owner, self._clock
-        self.presence = Presence(store.membership, self.me, clock=clock, every_s=renewal.heartbeat_every_s, ttl_s=renewal.heartbeat_ttl_s)
+        self.presence = Presence(store.membership, self.me, clock)
         self.giving = Giving(store.handovers, store.membership, me, clock)
         self.taking = Taking(store.handovers, store.membership, me, clock=clock, sockets=lambda: self.sockets)
         self.rebalancing = Rebalancing(self.giving, company=self.company, mine=self.active, may_give=self._may_give, clock=clock)

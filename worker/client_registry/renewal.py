@@ -35,8 +35,6 @@ class Renewal:
     unit_random: Callable[[], float]
     progress_at_s: list[Callable[[], float]] = field(default_factory=list)
     """When each of the loops that must turn last did."""
-    heartbeat_every_s: float = 2.0
-    heartbeat_ttl_s: float = 6.0
 
     async def run(self, active: Callable[[], list[Tenure]], lose: Callable[[Tenure, str], None]) -> None:
         """Looks ten times a second: what has run out is lost, what is due is renewed. A renewal that fails is tried again each second."""
