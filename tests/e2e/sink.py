@@ -13,8 +13,9 @@ import hmac
 import time
 import zlib
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import anyio
 import orjson
@@ -45,6 +46,8 @@ class Sink:
         self.forged = 0
         self.is_healed = False
         self.seed = 0
+        self.identify: Callable[[dict[str, Any]], str] = lambda event: str(event["message_ids"][0])
+        """How an event is told from others, by its normalized body."""
         self._runner = web.ServerRunner(
             web.Server(self._answer, handler_cancellation=True, access_log=None, keepalive_timeout=600), shutdown_timeout=0.1
         )
@@ -101,7 +104,7 @@ class Sink:
         await anyio.sleep(int(ms or 0) / 1000)
         if pace == "fail":
             return web.Response(status=500)
-        event = orjson.loads(body)["message_ids"][0]
+        event = self.identify(orjson.loads(body))
         attempt, token = (int(request.headers[name]) for name in ("x-delivery-attempt", "x-fencing-token"))
         self.arrivals[webhook][event].append(Arrival(time.monotonic(), attempt, token))
         if mode == "drip":
