@@ -14,31 +14,28 @@ import asyncio
 import os
 import random
 import secrets
-import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import anyio
 import structlog
 
 from worker.adapters.clock import rfc3339, utc_now, wall_s
-from worker.adapters.ecs import EcsMetadata, EcsTask
+from worker.adapters.ecs import EcsMetadata
 from worker.adapters.http import AiohttpTransport
 from worker.adapters.http_push import pushing
 from worker.adapters.http_urls import objection
 from worker.adapters.own_process import OwnProcess
 from worker.adapters.redis_store import RedisStore
-from worker.adapters.store_opening import EMBEDDED, opened_store
+from worker.adapters.store_opening import opened_store
 from worker.api.dashboard import dashboard_routes
 from worker.api.demo_sink import DemoSink, demo_sink_routes
 from worker.api.frame import Frame
 from worker.api.health import health_routes
 from worker.api.server import Route, application, serving
-from worker.client_registry.registry import Identity
 from worker.demo import push_demo_events, with_demo
 from worker.domain.catalog import Catalog
 from worker.domain.errors import ConfigurationError, DependencyUnreachable, StoreFull, StoreUnavailable
-from worker.domain.ids import EventKey, OwnerId
+from worker.domain.ids import EventKey
 from worker.drain_report import Departure, KeptReport, Leavings, drain_report, in_words
 from worker.engine import Engine, World
 from worker.event_integration.pipeline import Clocks
@@ -60,7 +57,9 @@ from worker.showing import Showing
 from worker.shutdown import Shutdown
 from worker.slices import (
     allowed_destinations,
+    as_task,
     engine_settings,
+    first_identity,
     health_keys,
     management_settings,
     opened_brokers,
@@ -125,7 +124,7 @@ class Process:
         self._budget_s = settings.shutdown.budget_s or settings.shutdown.stop_timeout_s - 10
         where = platform()
         self._ecs = EcsMetadata(where.ecs_metadata_uri)
-        self._identity = _identity(settings, self._seat, is_managed=where.is_there)
+        self._identity = first_identity(settings, self._seat, is_managed=where.is_there)
         self._showing = Showing(self._identity.owner, is_stopping=self._is_stopping, lag=self._lag, sink=self._sink)
         self._showing.process = OwnProcess(index=self._seat.index, of=self._seat.of)
         self._showing.ecs = self._ecs
@@ -170,7 +169,7 @@ class Process:
                 starting.cancel_scope.cancel()
 
             starting.start_soon(give_up_when_told)
-            self._identity = _as_task(self._identity, await self._ecs.look())
+            self._identity = as_task(self._identity, await self._ecs.look())
             async with opened_store(store_choice(self._settings, self._seat.store_url)) as store:
                 with anyio.CancelScope(shield=True):  # from here on a signal means drain; every phase of it is bounded
                     code = await self._with_store(store, base_url)
@@ -333,30 +332,6 @@ async def _close_all(opened: Sequence[Broker | Connector]) -> None:
     async with anyio.create_task_group() as closing:
         for one in opened:
             closing.start_soon(one.close)
-
-
-def _identity(settings: Settings, seat: Seat, *, is_managed: bool) -> Identity:
-    """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one.
-
-    Siblings have their parent's mark in it.
-    """
-    task, revision = f"{socket.gethostname()}-{os.getpid()}", settings.registry.revision
-    return Identity(
-        owner=OwnerId("-".join([task, *([seat.mark] if seat.mark else []), secrets.token_hex(4)])),
-        task=task,
-        family="",
-        revision=revision,
-        sole=settings.redis.url == EMBEDDED and not seat.has_parent,
-        is_managed=is_managed or revision > 0,
-    )
-
-
-def _as_task(me: Identity, task: EcsTask | None) -> Identity:
-    """With what ECS says of us, if it does. A revision that somebody set stands."""
-    if task is None:
-        return me
-    log.info("ecs_task", task=task.arn, family=task.family, revision=task.revision, zone=task.zone, clock_error_s=task.clock_error_s)
-    return replace(me, task=task.arn, family=task.family, revision=me.revision or task.revision, zone=task.zone)
 
 
 def _world(connectors: Mapping[str, Connector]) -> World:

@@ -5,15 +5,21 @@ A part never sees the settings themselves; who adds a setting to one adds it her
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 from worker.adapters.brokers import open_broker
+from worker.adapters.ecs import EcsTask
 from worker.adapters.sockets import open_connector
-from worker.adapters.store_opening import StoreChoice
+from worker.adapters.store_opening import EMBEDDED, StoreChoice
 from worker.api.health import Keys
+from worker.client_registry.registry import Identity
 from worker.domain.destinations import Destinations
-from worker.domain.ids import TenantId
+from worker.domain.ids import OwnerId, TenantId
 from worker.engine import EngineSettings
 from worker.event_integration.outcome import RetryPolicy
 from worker.ingest.door import RoomLimits
@@ -22,6 +28,7 @@ from worker.instances.parts import Served
 from worker.management import ManagementSettings
 from worker.orchestrator.streams import StreamLimits
 from worker.orchestrator.waves import Pace
+from worker.processes.seat import Seat
 from worker.settings import Settings
 from worker.settings.declared import BrokerDeclared
 from worker.websocket.port import Connector
@@ -118,3 +125,26 @@ def allowed_destinations(settings: Settings) -> Destinations:
     demo = (ip_network("127.0.0.0/8"),) if settings.demo else ()
     delivery = settings.delivery
     return Destinations(allowed_private=(*delivery.allowed_private_cidrs, *demo), allowed_ports=delivery.allowed_ports)
+
+
+def first_identity(settings: Settings, seat: Seat, *, is_managed: bool) -> Identity:
+    """Who this process is: a host's name, a process id and a random part, so that no two lives are taken for one.
+
+    Siblings have their parent's mark in it.
+    """
+    task, revision = f"{socket.gethostname()}-{os.getpid()}", settings.registry.revision
+    return Identity(
+        owner=OwnerId("-".join([task, *([seat.mark] if seat.mark else []), secrets.token_hex(4)])),
+        task=task,
+        family="",
+        revision=revision,
+        sole=settings.redis.url == EMBEDDED and not seat.has_parent,
+        is_managed=is_managed or revision > 0,
+    )
+
+
+def as_task(me: Identity, task: EcsTask | None) -> Identity:
+    """With what ECS says of us, if it does. A revision that somebody set stands."""
+    if task is None:
+        return me
+    return replace(me, task=task.arn, family=task.family, revision=me.revision or task.revision, zone=task.zone)

@@ -117,7 +117,9 @@ class EcsMetadata:
         except (NoPage, NoTask) as exc:
             log.warning("ecs_metadata_unknown", cause=str(exc), next_step="none: it goes on as without ECS; look at the host's agent")
             return None
-        self.task = told
+        is_news, self.task = self.task is None, told
+        if is_news:
+            log.info("ecs_task", **self.statistics())
         return told
 
     async def is_told_to_stop(self) -> bool | None:
