@@ -268,6 +268,42 @@ async def test_a_backlog_of_large_events_comes_in_smaller_pages(here: FakeWorld)
     assert bodies(await quiet(here)) == sent
 
 
+async def test_an_event_too_large_to_be_taken_is_left_out_and_stays_unacknowledged(here: FakeWorld) -> None:
+    """Between the largest frame and the largest answer."""
+    before = here.emit(3)
+    giant = orjson.dumps({"event": "MESSAGE_INBOUND", "payload": {"text": "x" * (5 << 20)}})
+    left_out = store(here).emit(NAME, giant)
+    after = here.emit(500)
+    assert bodies(await quiet(here)) == [*before, *after]
+    assert left_out.id in store(here).unacknowledged(NAME)
+
+
+@pytest.mark.parametrize("said", ['{"events": 7}', "[]", "{}", "<html>"])
+async def test_a_list_that_is_none_is_no_connection(here: FakeWorld, said: str) -> None:
+    here.fake.trouble("GET */events", "garbage", body=said)
+    with pytest.raises(ConnectionClosed) as refused:
+        await here.connect()
+    assert refused.value.reason is CloseReason.PROTOCOL
+    assert_tells_nothing(refused.value)
+    await here.until_readers(0)
+
+
+async def test_what_has_no_id_in_a_list_is_passed_over(here: FakeWorld) -> None:
+    here.fake.trouble("GET */events", "garbage", body='{"events": [7, {}, {"id": 7}, {"id": "a"}]}', times=None)
+    connection = await here.connect()
+    assert [frame.event_id for frame in await frames(connection, 1)] == ["a"]
+    await connection.close()
+
+
+async def test_a_receipt_that_is_not_confirmed_was_not_taken(here: FakeWorld) -> None:
+    connection = await here.connect()
+    here.fake.trouble("POST */events/ack", "garbage", body="{}")
+    with pytest.raises(ConnectionClosed) as refused:
+        await connection.acknowledge(["one"])
+    assert refused.value.reason is CloseReason.PROTOCOL
+    await connection.close()
+
+
 async def test_an_event_too_large_for_any_page_does_not_stop_the_stream(here: FakeWorld) -> None:
     giant = orjson.dumps({"event": "MESSAGE_INBOUND", "payload": {"text": "x" * (9 << 20)}})
     store(here).emit(NAME, giant)

@@ -22,7 +22,7 @@ from tests.contract.connection_worlds import (
     until_closed,
     world,
 )
-from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, ConnectionClosed, Frame
+from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, Connection, ConnectionClosed, Frame
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])]
 
@@ -308,6 +308,26 @@ async def test_a_reset_breaks_the_stream(here: World) -> None:
     with pytest.raises(ConnectionClosed):
         await connection.ping()
     await connection.close()
+
+
+async def pinging(connection: Connection) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        while True:
+            await connection.ping()
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_ping_into_a_connection_that_is_gone_says_so(is_tls: bool) -> None:
+    """Though nobody has read of its end yet."""
+    async with world("waha", is_tls=is_tls) as here:
+        connection = await here.connect()
+        await here.until_readers(1)
+        here.reset()
+        with pytest.raises(ConnectionClosed) as gone:
+            await pinging(connection)
+        assert gone.value.reason is CloseReason.BROKEN
+        await connection.close()
 
 
 async def test_a_gateway_that_stops_says_goodbye() -> None:

@@ -39,9 +39,19 @@ _NEXT_STEPS: Mapping[BrokerCause, str] = {
 }
 
 
-def failure(broker: str, cause: BrokerCause, what: str, **facts: Any) -> BrokerFailure:  # noqa: ANN401 - `BrokerFailure`'s own
+class AnswerTooLong(BrokerFailure):
+    """Raised for an answer that is longer than we read: asking for less may help."""
+
+
+def failure(
+    broker: str,
+    cause: BrokerCause,
+    what: str,
+    kind: type[BrokerFailure] = BrokerFailure,
+    **facts: Any,  # noqa: ANN401 - `BrokerFailure`'s own
+) -> BrokerFailure:
     """`broker` as people know it, `what` it did, and what to do about that; `facts` are those of `BrokerFailure`."""
-    return BrokerFailure(cause, f"{broker} {what}; {_NEXT_STEPS[cause]}", **facts)
+    return kind(cause, f"{broker} {what}; {_NEXT_STEPS[cause]}", **facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import orjson
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from worker.adapters.brokers.answers import Answer, code_of, failure, retry_after_s
+from worker.adapters.brokers.answers import Answer, AnswerTooLong, code_of, failure, retry_after_s
 from worker.adapters.clock import utc_now
 from worker.adapters.http_failures import explain
 from worker.domain.deadline import Deadline
@@ -178,14 +178,15 @@ class Call:
             body += part
             if len(body) > MAX_BODY_BYTES:
                 what = f"answered {response.status} with more than {MAX_BODY_BYTES >> 20} MiB"
-                raise self._failure(BrokerCause.PROTOCOL, what, trip)
+                raise self._failure(BrokerCause.PROTOCOL, what, trip, AnswerTooLong)
         return bytes(body)
 
-    def _failure(self, cause: BrokerCause, what: str, trip: _Trip) -> BrokerFailure:
+    def _failure(self, cause: BrokerCause, what: str, trip: _Trip, kind: type[BrokerFailure] = BrokerFailure) -> BrokerFailure:
         return failure(
             self._client.broker,
             cause,
             what,
+            kind,
             status=trip.status,
             response_time_ms=trip.lasted_ms(),
             is_certain=not (self.has_changed or (trip.changes and trip.may_have_arrived)),

@@ -12,24 +12,23 @@ from typing import Any
 import orjson
 import structlog
 
-from worker.adapters.brokers.answers import Answer
+from worker.adapters.brokers.answers import Answer, AnswerTooLong
 from worker.adapters.brokers.client import BrokerClient
 from worker.adapters.sockets.reasons import Ending, of_broker_failure
-from worker.instances.broker import BrokerCause, BrokerFailure
+from worker.instances.broker import BrokerFailure
 from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, Frame
 
-_PAGE_SIZES: tuple[int, ...] = (200, 20, 1)
-"""Events a page; the next where a page was longer than an answer may be (8 MiB)."""
+_PAGE_SIZES = (200, 20, 1)
+"""Events a page; the next where a page was longer than an answer may be (8 MiB), and the one before after each page that was not."""
 MAX_PAGES = 2_000
 """Of one connection. What is beyond them comes with the next one."""
-_OK = 200
 log = structlog.get_logger()
 
 
 class Backfill:
     """The pages of one instance, once through."""
 
-    __slots__ = ("_client", "_cursor", "_pages", "_path", "_sizes", "is_done")
+    __slots__ = ("_client", "_cursor", "_pages", "_path", "_step", "is_done")
 
     def __init__(self, client: BrokerClient, path: str) -> None:
         """`path`: of the instance."""
@@ -37,7 +36,7 @@ class Backfill:
         self._client = client
         self._path = path
         self._cursor: str | None = None
-        self._sizes = _PAGE_SIZES
+        self._step = 0
         self._pages = 0
 
     async def next_page(self, timeout_s: float | None = None) -> list[Frame]:
@@ -46,14 +45,14 @@ class Backfill:
             try:
                 answer = await self._client.call(timeout_s).get(f"{self._path}/events", self._query())
                 return self._turned(answer)
+            except AnswerTooLong:
+                self._take_smaller_pages()
             except BrokerFailure as failure:
-                if failure.cause is not BrokerCause.PROTOCOL or failure.status != _OK:
-                    raise of_broker_failure(failure) from None
-                self._take_smaller_pages(failure)
+                raise of_broker_failure(failure) from None
         return []
 
     def _query(self) -> Mapping[str, str]:
-        query = {"limit": str(self._sizes[0])}
+        query = {"limit": str(_PAGE_SIZES[self._step])}
         return query if self._cursor is None else {**query, "after": self._cursor}
 
     def _turned(self, answer: Answer) -> list[Frame]:
@@ -63,9 +62,10 @@ class Backfill:
             raise answer.garbage("has no list of events")
         told = [event for event in events if isinstance(event, dict) and isinstance(event.get("id"), str)]
         self._pages += 1
-        self.is_done = len(told) < self._sizes[0] or self._pages >= MAX_PAGES
+        self.is_done = not told or len(events) < _PAGE_SIZES[self._step] or self._pages >= MAX_PAGES
         if told:
             self._cursor = told[-1]["id"]
+        self._step = max(0, self._step - 1)
         return [frame for event in told if (frame := self._frame(event)) is not None]
 
     def _frame(self, event: Mapping[str, Any]) -> Frame | None:
@@ -76,12 +76,14 @@ class Backfill:
             return None
         return Frame(body, event_id)
 
-    def _take_smaller_pages(self, failure: BrokerFailure) -> None:
+    def _take_smaller_pages(self) -> None:
         """Where one event alone is longer than any answer we take, nobody gets past it: the stream has to do."""
-        self._sizes = self._sizes[1:]
-        if not self._sizes:
+        self._step += 1
+        if self._step == len(_PAGE_SIZES):
             self.is_done = True
-            log.warning("stream_backlog_unreadable", broker=self._client.broker, error=str(failure))
+            log.warning(
+                "stream_backlog_unreadable", broker=self._client.broker, next_step="acknowledge by hand what the broker lists first"
+            )
 
 
 def expect_known(answer: Answer, broker: str) -> None:
