@@ -36,5 +36,5 @@ types: $(READY)  ## mypy --strict
 chaos: $(READY)  ## the same tests with larger numbers, one after another; takes long
 	@CHAOS=1 $(PYTEST) --timeout=7200
 
-bench: $(READY)  ## CPU per event beside a straightforward worker, the door, a backlog; some five minutes
+bench: $(READY)  ## CPU per event beside a straightforward worker, the door, a backlog, sockets; some fifteen minutes
 	@$(PYTHON) -m benchmarks
