@@ -60,6 +60,22 @@ async def test_sigterm_drains_all_of_them_at_once_and_the_sum_of_their_reports_b
     state("two processes, sigterm under load", ledger=total["ledger"], phases={p["name"]: p["ms"] for p in total["phases"]})
 
 
+async def test_none_takes_another_that_has_not_been_told_yet_for_its_successor(rig: Rig) -> None:
+    """One hears of it late: the other one waits for it, rather than handing over what it would not take."""
+    _, toml = hooked(rig)
+    processes = Processes(rig, toml)
+    await processes.ready()
+    await all_owned(processes, 20)
+    late = processes.seats()[1]
+    os.kill(late, signal.SIGSTOP)
+    processes.worker.send(signal.SIGTERM)
+    await anyio.sleep(0.7)
+    assert processes.worker.lines("shutdown_phase") == []
+    os.kill(late, signal.SIGCONT)
+    assert await processes.worker.ended(30) == 0
+    assert [report["successor"] for report in processes.worker.lines("drain report")] == [None, None]
+
+
 async def test_whoever_signals_them_all_by_himself_drains_them_as_one_too(rig: Rig) -> None:
     """As systemd does: the children hear the signal before their parent can say that all leave."""
     _, toml = hooked(rig)
