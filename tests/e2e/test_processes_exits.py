@@ -53,12 +53,15 @@ async def test_a_port_or_a_data_directory_in_use_ends_in_78_naming_it(rig: Rig) 
     toml = declared([Hook("crm", rig.sink.url("crm"))])
     first = Processes(rig, toml)
     await first.ready()
-    same_port, same_data = Processes(rig, toml), Processes(rig, toml)
+    same_port, same_data, same_own_port = (Processes(rig, toml) for _ in range(3))
     same_port.worker.port = first.worker.port
     same_data.worker.data_dir = first.worker.data_dir
+    same_own_port.worker.command[-1] = str(first.own_ports[1])
     assert await refused(same_port.worker) == [
         f"WORKER_HTTP__PORT: {first.worker.port} on 127.0.0.1 is in use by another process; stop that one or choose a free port"
     ]
+    [told] = await refused(same_own_port.worker)
+    assert told.startswith(f"--process-ports: {first.own_ports[1]} on 127.0.0.1 is in use")
     [told] = await refused(same_data.worker)
     assert f"held by the worker with process id {first.worker.pid}" in told
     assert (await first.worker.stop())[0] == 0

@@ -17,7 +17,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,7 +136,7 @@ class Supervisor:
             self._shared = opened(plan.host, plan.port)
             if plan.ports_from is not None:
                 for index in range(plan.processes):
-                    self._own.append(opened(plan.host, plan.ports_from + index))
+                    self._own.append(opened(plan.host, plan.ports_from + index, asked_by="--process-ports"))
             yield
         finally:
             for sock in (*self._shared, *(one for own in self._own for one in own)):
@@ -145,11 +145,11 @@ class Supervisor:
     @asynccontextmanager
     async def _store(self) -> AsyncIterator[EmbeddedRedis | None]:
         """The embedded server where it is asked for, its address known, not started yet; stopped after everything inside."""
-        async with AsyncExitStack() as stack:
-            server = None
-            if self._plan.data_dir is not None:
-                server = await stack.enter_async_context(prepared_redis(self._plan.data_dir))
-                self._store_url = server.url
+        if self._plan.data_dir is None:
+            yield None
+            return
+        async with prepared_redis(self._plan.data_dir) as server:
+            self._store_url = server.url
             yield server
 
     async def _run_store(self, server: EmbeddedRedis) -> None:
