@@ -145,7 +145,8 @@ async def world(gateway: str, *, is_tls: bool = False, ping_s: float | None = No
         try:
             yield FakeWorld(fake, connector, is_tls=is_tls)
         finally:
-            await connector.close()
+            with anyio.move_on_after(PATIENCE_S, shield=True):
+                await connector.close()
 
 
 @asynccontextmanager
@@ -198,7 +199,8 @@ async def refusal(connector: Connector, after: str | None = None, timeout_s: flo
         return refused
     finally:
         if connection is not None:
-            await connection.close()
+            with anyio.move_on_after(PATIENCE_S, shield=True):
+                await connection.close()
     assert found == []
     return closed
 

@@ -63,7 +63,7 @@ class BaileysConnector:
                 connection.expect_stream()
                 await connection.look_back()
             except BaseException:
-                await connection.close()
+                connection.drop()
                 raise
             return connection
 
@@ -152,6 +152,9 @@ class BaileysConnection:
             self._response.close()
 
     async def close(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
         self._ended(_LEFT)
         self._ready.clear()
 
