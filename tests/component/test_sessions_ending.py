@@ -129,3 +129,30 @@ async def test_what_was_read_and_never_became_durable_is_named_at_the_end_where_
             await pass_time(1)
             await it.streams.tear_down(2)
             assert len(set(it.streams.sessions.undurable())) == (3 if names else 0)
+
+
+async def test_a_lease_lost_and_given_back_by_its_next_owner_tells_no_gap() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        it.abort()
+        await pass_time(60)
+        it.streams.orchestrator.prepare(frozenset(Shard(n) for n in range(SHARDS)))
+        await it.reading()
+        it.own()
+        await pass_time(5)
+        assert it.gaps() == []
+
+
+async def test_leaving_while_nobody_reads_tells_the_gap_as_far_as_it_is_known() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        gateway.troubles.refuse = ConnectionClosed(CloseReason.REFUSED, "away")
+        gateway.drop()
+        await pass_time(30)
+        await it.streams.orchestrator.close(shard_number(), within_s=5)
+        (gap,) = it.gaps()
+        assert gap["seconds"] == pytest.approx(30, abs=1)

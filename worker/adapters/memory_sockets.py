@@ -51,8 +51,11 @@ class MemoryGateway:
     readers: dict[str, list[MemoryConnection]] = field(default_factory=dict)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
     on_receipt: Callable[[str, str], None] = lambda _by, _name: None
+    """Told of each call with receipts, at the moment of its write: by whom, of which instance."""
     receipts: list[tuple[str, str]] = field(default_factory=list)
     """(connector's name, event id), in the order they came."""
+    given: list[Frame] = field(default_factory=list)
+    """What any connection's `receive` answered, in that order."""
     connecting: int = 0
     peak_connecting: int = 0
     connects: list[tuple[float, str]] = field(default_factory=list)
@@ -82,7 +85,6 @@ class MemoryGateway:
         return len(self.readers.get(name, ()))
 
     def acknowledged(self, by: str, name: str, event_ids: Sequence[str]) -> None:
-        self.on_receipt(by, name)
         self.receipts += [(by, event_id) for event_id in event_ids]
         wanted = set(event_ids)
         for kept in self.kept.get(name, ()):
@@ -189,9 +191,13 @@ class MemoryConnection:
             self._news = anyio.Event()
             await self._news.wait()
         await anyio.lowlevel.checkpoint()  # before it is taken: a reader that is cancelled here has not had it
-        return self._waiting.popleft()
+        frame = self._waiting.popleft()
+        if frame is not None:
+            self._gateway.given.append(frame)
+        return frame
 
     async def acknowledge(self, event_ids: Sequence[str]) -> None:
+        self._gateway.on_receipt(self._reader, self._name)
         await anyio.lowlevel.checkpoint()
         if self._ended is not None and self._ended.reason is not CloseReason.LEFT:
             raise ConnectionClosed(self._ended.reason, str(self._ended))

@@ -102,7 +102,8 @@ class Sessions:
         if instance.id in self._running:
             raise AssertionError(f"{instance.id} has a session already")
         session = Session(instance, shard, connector, self._around)
-        if (trace := self._traces.pop(instance.id, None)) is not None:
+        trace = self._traces.pop(instance.id, None)
+        if trace is not None and self._around.desk.owns(shard):  # else somebody else reads it
             session.dark = trace.dark
         self._running[instance.id] = _Running(session, connector)
         self._spawn(lambda: self._live(session))
