@@ -283,7 +283,8 @@ class Shutdown:
         if missing:
             raise AssertionError(f"teardown before drain of shards {sorted(missing)}")
         self._rooms.shut_door()
-        await self._rooms.close_streams(self._phase_deadline.left_s(self._clock()))
+        now_s = self._clock()
+        await self._rooms.close_streams(min(self._phase_deadline.left_s(now_s), self.deadline.left_s(now_s) / 2))
 
     async def _hand_over_rest(self) -> None:
         for tenure in self._rooms.registry.active():

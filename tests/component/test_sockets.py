@@ -243,3 +243,16 @@ async def test_metrics_and_status_show_the_streams() -> None:
         assert 'websocket_last_event_age_seconds{gateway="generic"}' in shown
         sockets = worker.engine.statistics()["sockets"]
         assert (sockets["connected"], sockets["waiting"], sockets["silent"], sockets["gaps"]["count"]) == (INSTANCES, 0, 0, INSTANCES)
+
+
+async def test_a_gateway_whose_streams_hang_at_the_end_costs_no_shard_its_release() -> None:
+    gateway = keeps_events()
+    async with rig(gateway=gateway, instances=INSTANCES) as it:
+        worker = await it.owning()
+        await all_read(gateway)
+        it.tell(24)
+        await settled(it)
+        worker.engine.streams.sessions.leave = lambda _instance_ids: None  # type: ignore[method-assign, assignment]  # nobody hears our goodbye
+        shutdown = await it.shut_down(worker, budget_s=15)
+        assert shutdown.left_nothing
+        assert not any(gateway.reading(f"phone-{n}") for n in range(INSTANCES))
