@@ -13,9 +13,10 @@ import pytest
 from tests.mutants.contacts import CONTACTS
 from tests.mutants.mutants import MUTANTS, Mutant
 from tests.mutants.rotations import ROTATIONS
+from tests.mutants.streams import STREAMS
 
 ROOT = Path(__file__).parents[2]
-EVERY = (*MUTANTS, *CONTACTS, *ROTATIONS)
+EVERY = (*MUTANTS, *CONTACTS, *ROTATIONS, *STREAMS)
 COPIED = ("worker", "tests", "config", "pyproject.toml")
 RUN_WITHIN_S = 60
 ASSERTION = re.compile(r"AssertionError|DID NOT RAISE|^E +assert ", re.MULTILINE)

@@ -34,6 +34,7 @@ def event(data: bytes | None, name: str = "message", id_: str | None = None) -> 
         (b"data:  a\n\n", [event(b" a")]),
         (b"data: a\r\n\r\n", [event(b"a")]),
         (b"data: a\r\r", [event(b"a")]),
+        (b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", [event(b"a\nb"), event(b"c")]),
         (b"data: a\n\r\n", [event(b"a")]),
         (b"\xef\xbb\xbfdata: a\n\n", [event(b"a")]),
         (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
@@ -68,7 +69,7 @@ PIECES = st.lists(
 
 @given(PIECES, st.lists(st.integers(min_value=0), max_size=30))
 def test_where_a_stream_is_cut_makes_no_difference(stream: bytes, cuts: list[int]) -> None:
-    assert read(stream, *cuts) == read(stream)
+    assert read(stream, *cuts) == read(stream) == read(stream, *range(len(stream)))
 
 
 @given(PIECES)
