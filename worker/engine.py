@@ -155,7 +155,7 @@ class Engine:
         self.handover = Handover(
             registry=self.registry, leaving=self.leaving, settling=self.settling, checkpointer=self.checkpointer, clock=clock
         )
-        self.registry.rebalancing.hand_over = self.handover.hand_over
+        self.registry.handing.rebalancing.hand_over = self.handover.hand_over
         self.housekeeping = Housekeeping(store.checkpoints, store.room, active, clock, dead_letters_keep_s=settings.dead_letters_keep_s)
         self.housekeeping.on_stale = refused
         self._renewal.progress_at_s += [lambda: self.sweep.turned_at_s, lambda: self.reader.turned_at_s]

@@ -161,7 +161,7 @@ class Shutdown:
         self._heirs = await registry.bequeath([t.shard for t in registry.active()])
         most = Counter(self._heirs.values()).most_common(1)
         self.successor = next((m for m in registry.members if most and m.owner == most[0][0]), None)
-        await registry.giving.offer(self._heirs)
+        await registry.handing.giving.offer(self._heirs)
 
     async def _ask_platform(self) -> None:
         self._is_told = await self.is_told_to_stop()
@@ -209,7 +209,7 @@ class Shutdown:
 
     async def _hand_all_over(self) -> None:
         """Each shard once its heir is prepared, or after `PREPARED_WITHIN_S` all the same; one whose heir leaves too goes to another."""
-        giving, began_s = self._rooms.registry.giving, self._clock()
+        giving, began_s = self._rooms.registry.handing.giving, self._clock()
         patience_s = min(PREPARED_WITHIN_S, self._phase_deadline.left_s(began_s) / 3)
         while (left := [t for t in self._rooms.registry.active() if t.shard not in self._drained]) and not self._is_over():
             await self._offer_to_heirs(left)
@@ -244,7 +244,7 @@ class Shutdown:
         try:
             plan = await registry.bequeath(orphans)
             self._heirs = {shard: heir for shard, heir in self._heirs.items() if shard not in orphans} | plan
-            await registry.giving.offer(plan)
+            await registry.handing.giving.offer(plan)
         except AWAY as exc:
             log.warning("successors_not_asked", cause=str(exc), next_step="handed over unprepared")
 

@@ -7,7 +7,7 @@ from typing import Any
 import looptime
 import pytest
 
-from worker.client_registry import presence, registry, renewal
+from worker.client_registry import handing, presence, registry, renewal
 from worker.event_integration import checkpointer, housekeeping, reader, retry_pump, standing, sweep
 from worker.ingest import door
 
@@ -29,7 +29,8 @@ def slow_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "IDLE_EVERY_S", 3.0)
     monkeypatch.setattr(retry_pump, "TURN_S", 3.0)
     monkeypatch.setattr(renewal, "LOOK_EVERY_S", 1.0)
-    monkeypatch.setattr(registry, "LOOK_AGAIN_S", 30.0)
+    for looking in (registry, handing):
+        monkeypatch.setattr(looking, "LOOK_AGAIN_S", 30.0)
     monkeypatch.setattr(presence, "HEARTBEAT_EVERY_S", 20.0)
     monkeypatch.setattr(presence, "HEARTBEAT_TTL_S", 60.0)
     monkeypatch.setattr(door, "REFRESH_EVERY_S", 30.0)

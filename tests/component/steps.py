@@ -13,7 +13,10 @@ class StopAt:
     """Stops a worker at its k-th call to the store, before or after the script has run; `reached` tells. Background calls don't count."""
 
     IDLE = frozenset(
-        {"waiting", "memory_fill", "live", "announce", "wait_wake", "renew", "due", "read", "trim", "expire_dead_letters", "all_states"}
+        {
+            *("waiting", "memory_fill", "live", "announce", "wait_wake", "holders", "offers", "renew", "due", "read", "trim"),
+            *("expire_dead_letters", "all_states"),
+        }
     )
 
     def __init__(self, worker: Worker, k: int, *, after: bool = False) -> None:

@@ -20,6 +20,9 @@ from worker.domain.ids import OwnerId, Shard
 
 OFFER_TTL_S = 10.0
 """A giver that dies takes its offers with it; one that lives renews them."""
+ANNOUNCED_WITHIN_S = 3.0
+"""A new owner's next heartbeat says that it holds one more."""
+NOBODY = OwnerId("")
 
 
 class Offered(NamedTuple):
@@ -41,12 +44,15 @@ class Giving:
         self._news = anyio.Event()
         self._kept_at_s = clock()
         self._others: list[Offer] = []
+        self._given: dict[Shard, Offered] = {}
         self.offered: dict[Shard, Offered] = {}
 
     def on_the_table(self) -> list[Offer]:
-        """Everybody's offers: others' as last read, our own as they are."""
+        """Everybody's offers: others' as last read, our own as they are; and what we gave a moment ago."""
         ours = [Offer(shard, self._me, taker, is_prepared) for shard, (taker, _, is_prepared) in self.offered.items()]
-        return self._others + ours
+        now_s = self._clock()
+        self._given = {shard: gift for shard, gift in self._given.items() if now_s - gift.since_s < ANNOUNCED_WITHIN_S}
+        return self._others + ours + [Offer(shard, NOBODY, taker, is_prepared=True) for shard, (taker, _, _) in self._given.items()]
 
     def prepared(self) -> dict[Shard, OwnerId]:
         return {shard: offered.taker for shard, offered in self.offered.items() if offered.is_prepared}
@@ -78,6 +84,11 @@ class Giving:
         gone = [shard for shard in shards if self.offered.pop(shard, None) is not None]
         if gone:
             await self._handovers.withdraw_offers(gone, self._me)
+
+    async def gave(self, shard: Shard, taker: OwnerId) -> None:
+        """It is the taker's now, or will be in a moment."""
+        self._given[shard] = Offered(taker, self._clock(), is_prepared=True)
+        await self.withdraw([shard])
 
     def note(self, offers: Sequence[Offer]) -> None:
         """What the table says: who is prepared, and what others give."""

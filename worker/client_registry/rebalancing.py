@@ -44,6 +44,8 @@ class Rebalancing:
         self._clock = clock
         self._shunned_until_s: dict[OwnerId, float] = {}
         self._moving = anyio.Lock()
+        self.given: Callable[[], None] = lambda: None
+        """Called once some have been handed over: what we announced of ourselves is not true any more."""
         self.hand_over: Callable[[Tenure, OwnerId], Awaitable[bool]] | None = None
 
     async def run(self) -> None:
@@ -70,6 +72,7 @@ class Rebalancing:
             async with anyio.create_task_group() as moving:
                 for tenure, taker in prepared:
                     moving.start_soon(self._move, tenure, taker)
+            self.given()
             return True
         await self._offer_more(company, tenures)
         return False
@@ -79,7 +82,10 @@ class Rebalancing:
         began_s = self._clock()
         is_given = await self.hand_over(tenure, taker)
         log.info("shard_handed_over", shard=tenure.shard, to=taker, is_given=is_given, ms=round((self._clock() - began_s) * 1000))
-        await self._giving.withdraw([tenure.shard])
+        if is_given:
+            await self._giving.gave(tenure.shard, taker)
+        else:
+            await self._giving.withdraw([tenure.shard])
 
     def _misfits(self, company: Company, mine: Collection[Shard]) -> list[Shard]:
         """Offers to who has left, or is not prepared for too long, and those of more than we have too many."""

@@ -8,6 +8,7 @@ Waiting for a lease is a normal way to live: it changes no health answer and nev
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,14 +16,12 @@ import anyio
 import structlog
 
 from worker.client_registry.asking import Holdings, Unclaimed, to_ask_for
-from worker.client_registry.giving import Giving
+from worker.client_registry.handing import AWAY_PAUSE_S, Handing, Ours
 from worker.client_registry.port import Busy, Granted, Handovers, Leases, Member, Membership, NoSockets, Quarantined, ShardSockets
 from worker.client_registry.presence import Presence
 from worker.client_registry.proofs import Checkpointed
-from worker.client_registry.rebalancing import Rebalancing
 from worker.client_registry.renewal import Renewal
 from worker.client_registry.shares import Company, bequest
-from worker.client_registry.taking import Taking
 from worker.client_registry.tenure import Tenure, TenureState, valid_until_s
 from worker.domain.errors import StaleToken, StoreFull, StoreUnavailable
 from worker.domain.ids import OwnerId, Shard, Token
@@ -34,7 +33,6 @@ log = structlog.get_logger()
 LOOK_AGAIN_S = 2.0
 ABREAST = 4
 """Shards asked for at a time: a store that syncs each write to disk syncs once for those that come together."""
-AWAY_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +79,6 @@ class Registry:
         """`wall` says the time in RFC 3339, for people."""
         self._leases = store.leases
         self._membership = store.membership
-        self._handovers = store.handovers
         self._checkpoints = store.checkpoints
         self._wall = wall
         self.identity = identity
@@ -101,12 +98,16 @@ class Registry:
         self.is_draining = False
         self.is_ready = False
         self.sockets: ShardSockets = NoSockets()
-        me, clock = identity.owner, self._clock
-        self.presence = Presence(store.membership, self.me, clock)
-        self.giving = Giving(store.handovers, store.membership, me, clock)
-        self.taking = Taking(store.handovers, store.membership, me, clock=clock, sockets=lambda: self.sockets)
-        self.rebalancing = Rebalancing(self.giving, company=self.company, mine=self.active, may_give=self._may_give, clock=clock)
-        self.presence.seen = self.giving.stir
+        self.presence = Presence(store.membership, self.me, self._clock)
+        ours = Ours(
+            owner=identity.owner,
+            company=self.company,
+            active=self.active,
+            may_give=self._may_give,
+            is_leaving=lambda: self.is_draining,
+            sockets=lambda: self.sockets,
+        )
+        self.handing = Handing(store.handovers, store.membership, self.presence, ours, self._clock)
 
     def __repr__(self) -> str:
         return f"<Registry owner={self.identity.owner} active={len(list(self.active()))} of {self.shards}>"
@@ -122,25 +123,28 @@ class Registry:
     async def run(self) -> None:
         async with anyio.create_task_group() as loops:
             loops.start_soon(self._renewal.run, self.active, self._lose)
-            for loop in (self._acquire_for_ever, self.presence.run, self.taking.run, self.rebalancing.run):
+            for loop in (self._acquire_for_ever, self.presence.run, self.handing.run):
                 loops.start_soon(loop)
 
     # -- getting -----------------------------------------------------------------------------------------------------
 
     async def _acquire_for_ever(self) -> None:
-        """Asks for what we should have, looks at the offers; waits to be woken, for the earliest lease to run out, or for two seconds."""
+        """Asks for what we should have; waits to be woken, for the earliest lease to run out, or for two seconds."""
         while True:
-            wait_s = LOOK_AGAIN_S
+            woken, wait_s = self.handing.woken, LOOK_AGAIN_S
             try:
-                self.holders = await self._leases.holders([Shard(number) for number in range(self.shards)])
+                await self._see_holders()
                 if not self.is_draining and self._renewal.is_turning(self._clock()):
                     async with self._acquiring:
                         wait_s = await self._acquire_round()
-                await self._see_offers()
-                await self._membership.wait_wake(self.identity.owner, block_s=wait_s)
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("leases_not_reached", cause=str(exc), next_step="tried again in half a second")
-                await self.pause()
+                wait_s = AWAY_PAUSE_S
+            with anyio.move_on_after(wait_s):
+                await woken.wait()
+
+    async def _see_holders(self) -> None:
+        self.holders = await self._leases.holders([Shard(number) for number in range(self.shards)])
 
     async def _acquire_round(self) -> float:
         """`_acquire_missing`, and one line about what it brought, also when the store left midway."""
@@ -187,7 +191,7 @@ class Registry:
         ours = Holdings(
             active=[t.shard for t in self.active()],
             suspended=[t.shard for t in self.held() if t.state is TenureState.SUSPENDED],
-            expected=self.taking.expected,
+            expected=self.handing.taking.expected,
         )
         live = {member.owner for member in self.members}
         return to_ask_for(self.company(), self.holders, live, ours, self._unclaimed.overdue(free, self._clock()))
@@ -240,7 +244,7 @@ class Registry:
             self._end(former)
         tenure = Tenure(shard, grant.token, Completion(shard, progress), granted_at_s=self._clock(), valid_until_s=until_s)
         tenure.since = self._wall()
-        tenure.was_given = shard in self.taking.expected
+        tenure.was_given = shard in self.handing.taking.expected
         self._tenures[shard] = tenure
         self._acquired[shard] = progress.tail - progress.prefix
         log.debug("tenure_started", shard=shard, token=grant.token, prefix=progress.prefix, waiting=self._acquired[shard])
@@ -292,26 +296,18 @@ class Registry:
     def _may_give(self) -> bool:
         return self.is_ready and not self.is_draining and not self.identity.sole
 
-    async def _see_offers(self) -> None:
-        """What is offered to us, and who is prepared for what we offer. Where either turns on who is live, that is looked up again."""
-        offers = await self._handovers.offers()
-        me = self.identity.owner
-        if self.is_draining or any(o.taker == me and o.shard not in self.taking.expected for o in offers):
-            await self.presence.look()
-        await self.taking.note(offers, self.company())
-        self.giving.note(offers)
-        await self.giving.keep()
-
     async def bequeath(self, shards: Collection[Shard]) -> dict[Shard, OwnerId]:
         """Who should have these when we leave; nobody where nobody stays. Raises `StoreUnavailable`."""
         await self.presence.look()
-        return bequest(self.company().once_given(self.giving.on_the_table()), shards)
+        await self._see_holders()
+        company = self.company().with_counts(Counter(self.holders.values()))
+        return bequest(company.once_given(self.handing.giving.on_the_table()), shards)
 
     async def nothing_under_way(self) -> None:
         """Once draining: until a grant asked for before has been answered, and given back, and what was being handed over has been."""
         async with self._acquiring:
             pass
-        await self.rebalancing.nothing_under_way()
+        await self.handing.rebalancing.nothing_under_way()
 
     async def release(self, proof: Checkpointed, *, to: OwnerId | None) -> bool:
         """Gives the lease up; with `to` reserves it and wakes the successor. False when it was not ours any more."""

@@ -76,6 +76,10 @@ class Company:
         members = (replace(m, shards=max(m.shards, self.share)) if m.owner in owners else m for m in self.members)
         return replace(self, members=tuple(members))
 
+    def with_counts(self, held: Mapping[OwnerId, int]) -> Company:
+        """As the lease table has it, where somebody looked: announcements are up to a heartbeat old."""
+        return replace(self, members=tuple(replace(m, shards=held.get(m.owner, 0)) for m in self.members))
+
     def holding(self, count: int) -> Company:
         """As if I held so many."""
         return replace(self, members=tuple(replace(m, shards=count) if m.owner == self.me else m for m in self.members))

@@ -50,6 +50,11 @@ class Taking:
         """Ours as soon as their owner lets go."""
         return frozenset(self._accepted) | frozenset(self._ended_at_s)
 
+    @property
+    def released(self) -> frozenset[Shard]:
+        """Off the table, and perhaps not granted yet."""
+        return frozenset(self._ended_at_s)
+
     async def note(self, offers: Sequence[Offer], company: Company) -> None:
         """What the table says. Raises `StoreUnavailable`."""
         mine = {offer.shard: offer for offer in offers if offer.taker == self._me}
