@@ -31,8 +31,6 @@ LEAVE_SILENCE_S, LEAVE_WITHIN_S = 1.0, 5.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 T = TypeVar("T")
 Session = aiohttp.ClientSession
-
-
 Message = aiohttp.WSMessage | WSMessageTextBytes
 
 
