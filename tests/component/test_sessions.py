@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import anyio
 import pytest
 
-from tests.component.rig import now_s, pass_time, until
-from tests.component.sockets_world import forgets, keeps_events, shard_number, sockets_world
+from tests.component.rig import ACME, now_s, pass_time, until
+from tests.component.sockets_world import another, forgets, keeps_events, shard_number, sockets_world
+from worker.domain.ids import TenantId
 from worker.domain.record import raw_body
+from worker.ingest.door import Refusal
 from worker.websocket import patience
 from worker.websocket.filing import HAND_FRAMES
 from worker.websocket.port import CloseReason, ConnectionClosed
 from worker.websocket.states import State
 
 pytestmark = pytest.mark.anyio
+
+BETA = TenantId("beta")
 
 
 # -- frames and receipts -----------------------------------------------------------------------------------------------
@@ -282,3 +287,24 @@ async def test_a_full_backlog_holds_the_stream_back_and_drops_nothing() -> None:
 async def _is(fill: float) -> float:
     await anyio.lowlevel.checkpoint()
     return fill
+
+
+async def test_a_tenant_whose_hands_are_full_is_read_nowhere_and_holds_up_no_other() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        it.catalog.put(replace(another(77), tenant_id=BETA))
+        await it.reading()
+        it.streams.sessions._around.desk.hands.max_tenant_bytes = 100  # noqa: SLF001 -- a small one, to fill it with little
+        full = {ACME}
+        it.door.refused = lambda tenant: Refusal.TENANT_BACKLOG_FULL if tenant in full else None  # type: ignore[method-assign, assignment]
+        texts = it.tell(3)
+        it.catalog.put(another(78))
+        await it.reading("phone-78")
+        await until(lambda: not gateway.reading("phone-0") and not gateway.reading("phone-78"), within_s=15, what="closed")
+        assert [line["reason"] for line in it.lines("socket_lost")] == ["stalled", "stalled"]
+        await it.journalled(it.tell(5, "phone-77"))
+        assert gateway.reading("phone-77") == 1
+        full.clear()
+        await it.journalled(texts)
+        await it.reading()

@@ -22,7 +22,7 @@ from worker.websocket.filing import Desk, Filing
 from worker.websocket.port import CloseReason, Connection, ConnectionClosed, Connector
 from worker.websocket.states import READING, Action, Event, State, step
 
-GOOD = frozenset({State.OPEN, State.SILENT})
+LISTENING = frozenset({State.OPEN, State.SILENT})
 NEVER_CONNECTED = ConnectionClosed(CloseReason.LEFT, "not connected yet")
 CLOSE_S = 1.5
 """`close_connection`: the port promises one second."""
@@ -56,9 +56,9 @@ class Session:
         "_connector",
         "_due_s",
         "_failures",
+        "_full_since_s",
         "_has_ended",
         "_is_asked",
-        "_is_full",
         "_loss",
         "_opened_s",
         "_todo",
@@ -92,8 +92,8 @@ class Session:
         """The stream has, after our goodbye."""
         self._is_asked = False
         """Whether it still lives, and has not answered."""
-        self._is_full = False
-        """Waits for room in the hand."""
+        self._full_since_s: float | None = None
+        """Since when it does not read, for want of room in its hand."""
         self._failures = 0
         self._loss = NEVER_CONNECTED
         self._due_s = self._opened_s = 0.0
@@ -125,7 +125,7 @@ class Session:
             self.was_aborted = True
         elif event is Event.LEAVE:
             self._close_gap()  # whoever reads next does not know since when nobody did
-        if before in GOOD and self.state not in READING:
+        if before in LISTENING and self.state not in READING:
             self._note_dark(event)
         self._todo += actions
         self._wake()
@@ -140,7 +140,7 @@ class Session:
         """The shared sweep comes by: what time alone has changed."""
         if self.state in READING:
             quiet_s = now_s - self.heard_s
-            if self.filing.waited_s(now_s) > patience.STALL_S:
+            if max(self.filing.waited_s(now_s), now_s - (self._full_since_s or now_s)) > patience.STALL_S:
                 self._fail(Event.STALLED, ConnectionClosed(CloseReason.STALLED, "what was read is not durable yet, see frames_wait"))
             elif quiet_s >= patience.CLOSE_AFTER_S:
                 self._fail(Event.GIVEN_UP, ConnectionClosed(CloseReason.SILENT, f"nothing was heard for {quiet_s:.0f} s"))
@@ -149,7 +149,7 @@ class Session:
             elif quiet_s >= patience.PING_AFTER_S and not self._is_asked:
                 self._is_asked = True
                 self.tell(Event.QUIET)
-            if self._is_full and self.filing.has_room:
+            if self._full_since_s is not None and self.filing.has_room:
                 self._wake()
         self.filing.stir()
 
@@ -239,10 +239,13 @@ class Session:
         """The next frame, once there is room for it."""
         connection, frame = self._connection, None
         assert connection is not None
-        self._is_full = not self.filing.has_room
+        if self.filing.has_room:
+            self._full_since_s = None
+        elif self._full_since_s is None:
+            self._full_since_s = self._clock()
         try:
             with anyio.CancelScope() as self._waiting:
-                if self._is_full:
+                if self._full_since_s is not None:
                     await anyio.sleep_forever()  # until something became durable, or the sweep finds that nothing does
                 frame = await connection.receive()
                 self._heard()
@@ -250,7 +253,6 @@ class Session:
             self._lost(closed)
         finally:
             self._waiting = None
-            self._is_full = False
         if frame is not None:
             self.filing.take(frame)
             self._around.desk.chronicle.heard(self.instance)
@@ -282,6 +284,7 @@ class Session:
 
     async def _close(self) -> None:
         connection, self._connection, self.filing.connection = self._connection, None, None
+        self._full_since_s = None
         if connection is not None:
             with anyio.move_on_after(CLOSE_S, shield=True):
                 await connection.close()
