@@ -29,7 +29,7 @@ from worker.domain.ids import EventKey
 from worker.fake_gateway.baileys_events import KEPT_ACKNOWLEDGED, BaileysStream
 from worker.gateways import GATEWAYS
 from worker.gateways.port import Push, finish
-from worker.websocket.port import CloseReason, ConnectionClosed, Frame
+from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, ConnectionClosed, Frame
 
 pytestmark = pytest.mark.anyio
 
@@ -309,6 +309,16 @@ async def test_an_event_too_large_for_any_page_does_not_stop_the_stream(here: Fa
     store(here).emit(NAME, giant)
     sent = here.emit(5)
     assert bodies(await quiet(here)) == sent
+
+
+async def test_a_larger_event_is_left_with_the_broker_and_stops_nobody(here: FakeWorld) -> None:
+    """It would come again with every connection, and nothing behind it ever would."""
+    connection = await here.connect()
+    await here.until_readers(1)
+    here.fake.streams.tell(NAME, "large", b"x" * (MAX_FRAME_BYTES + 1))
+    sent = here.emit(2)
+    assert bodies(await frames(connection, 2)) == sent
+    await connection.close()
 
 
 # ─── leaving ───

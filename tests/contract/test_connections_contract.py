@@ -378,26 +378,3 @@ async def test_a_frame_of_the_largest_size_comes_whole(here: World) -> None:
     await frames(connection, 1)
     assert bodies(await frames(connection, 1)) == [largest]
     await connection.close()
-
-
-async def test_a_larger_frame_ends_a_websocket() -> None:
-    async with world("waha") as here:
-        connection = await here.connect()
-        await here.until_readers(1)
-        sent = here.emit()
-        here.fake.streams.tell(NAME, "large", b"x" * (MAX_FRAME_BYTES + 1))
-        found, closed = await until_closed(connection)
-        assert (bodies(found), closed.reason) == (sent, CloseReason.PROTOCOL)
-        assert_tells_nothing(closed)
-        await connection.close()
-
-
-async def test_a_larger_event_is_left_with_the_broker_and_stops_nobody() -> None:
-    """It would come again with every connection, and nothing behind it ever would."""
-    async with world("baileys") as here:
-        connection = await here.connect()
-        await here.until_readers(1)
-        here.fake.streams.tell(NAME, "large", b"x" * (MAX_FRAME_BYTES + 1))
-        sent = here.emit(2)
-        assert bodies(await frames(connection, 2)) == sent
-        await connection.close()

@@ -19,6 +19,7 @@ from tests.contract.connection_worlds import (
     NAME,
     PATIENCE_S,
     assert_tells_nothing,
+    bodies,
     config,
     frames,
     instance,
@@ -285,6 +286,18 @@ async def test_what_no_websocket_allows_ends_it(broken: bytes) -> None:
         found, closed = await read()
         assert (found, closed.reason) == ([b"{}"], CloseReason.PROTOCOL)
         assert_tells_nothing(closed)
+
+
+async def test_a_larger_frame_ends_a_websocket() -> None:
+    async with world("waha") as here:
+        connection = await here.connect()
+        await here.until_readers(1)
+        sent = here.emit()
+        here.fake.streams.tell(NAME, "large", b"x" * (MAX_FRAME_BYTES + 1))
+        found, closed = await until_closed(connection)
+        assert (bodies(found), closed.reason) == (sent, CloseReason.PROTOCOL)
+        assert_tells_nothing(closed)
+        await connection.close()
 
 
 async def test_a_message_in_pieces_with_a_ping_between_comes_whole() -> None:
