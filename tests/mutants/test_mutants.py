@@ -13,10 +13,11 @@ import pytest
 from tests.mutants.contacts import CONTACTS
 from tests.mutants.mutants import MUTANTS, Mutant
 from tests.mutants.rotations import ROTATIONS
+from tests.mutants.sessions import SESSIONS
 from tests.mutants.streams import STREAMS
 
 ROOT = Path(__file__).parents[2]
-EVERY = (*MUTANTS, *CONTACTS, *ROTATIONS, *STREAMS)
+EVERY = (*MUTANTS, *CONTACTS, *ROTATIONS, *SESSIONS, *STREAMS)
 COPIED = ("worker", "tests", "config", "pyproject.toml")
 RUN_WITHIN_S = 60
 ASSERTION = re.compile(r"AssertionError|DID NOT RAISE|^E +assert ", re.MULTILINE)

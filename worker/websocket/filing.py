@@ -231,6 +231,7 @@ class Filing:
             if held.prepared is None:
                 held.prepared = await self._desk.frames.prepare(self.instance, held.body, self.transport)
                 held.body = b""
+                await anyio.lowlevel.checkpoint()  # a portion of large frames must not hold the loop
             prepared.append(held.prepared)
         await self._desk.frames.append(self.instance, prepared)
 

@@ -1,0 +1,48 @@
+"""Rules of sessions, broken by hand."""
+
+from __future__ import annotations
+
+from tests.mutants.mutants import Mutant
+
+SESSIONS = (
+    Mutant(
+        name="a receipt before the append",
+        file="worker/websocket/filing.py",
+        old="            await self._append(portion)\n",
+        new="            self._note_durable(portion)\n            await self._acknowledge()\n            await self._append(portion)\n",
+        killers=("tests/component/test_sessions.py::test_no_receipt_leaves_before_the_append_has_answered",),
+    ),
+    Mutant(
+        name="a receipt for a shard of somebody else",
+        file="worker/websocket/filing.py",
+        old=" and desk.owns(self.shard)\n",
+        new="\n",
+        killers=(
+            "tests/component/test_sessions.py::test_no_receipt_leaves_while_the_shard_is_not_ours_and_all_do_once_it_is",
+            "tests/component/test_sockets.py::test_only_the_owner_sends_receipts",
+        ),
+    ),
+    Mutant(
+        name="a frame dropped that could not be appended",
+        file="worker/websocket/filing.py",
+        old="            await self._again_later(str(exc))\n            return\n",
+        new="            await self._again_later(str(exc))\n",
+        killers=(
+            "tests/component/test_sessions.py::test_a_stall_closes_without_a_receipt_and_what_was_read_is_appended_when_the_journal_is_back",
+        ),
+    ),
+    Mutant(
+        name="a stream that took its place taken back unasked",
+        file="worker/websocket/session.py",
+        old="closed.reason is CloseReason.REPLACED and not self._around.desk.owns(self.shard)",
+        new="closed.reason is CloseReason.REPLACED and False",
+        killers=("tests/component/test_sessions.py::test_whoever_is_replaced_asks_whether_the_shard_is_still_its_own",),
+    ),
+    Mutant(
+        name="an offered shard not read before it is owned",
+        file="worker/orchestrator/plan.py",
+        old="    due = [name for name in (*ours, *offered) if name not in running]\n",
+        new="    offered.clear()\n    due = [name for name in ours if name not in running]\n",
+        killers=("tests/component/test_sockets.py::test_a_worker_that_leaves_to_a_successor_loses_nothing_and_leaves_no_moment_unread",),
+    ),
+)
