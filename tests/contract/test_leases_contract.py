@@ -140,6 +140,16 @@ async def test_released_to_a_successor_it_is_kept_for_it(store: Store) -> None:
     assert (await granted(store, RIVAL)).previous == token
 
 
+async def test_released_to_a_successor_it_wakes_that_one_alone(store: Store) -> None:
+    token = await grant(store)
+    assert await store.leases.release(SHARD, OWNER, token, to=RIVAL)
+    assert await store.membership.wait_wake(RIVAL, block_s=0.05)
+    assert not await store.membership.wait_wake(STRANGER, block_s=0.05)
+    token = (await granted(store, RIVAL)).token
+    assert await store.leases.release(SHARD, RIVAL, token, to=None)
+    assert not await store.membership.wait_wake(OWNER, block_s=0.05)
+
+
 async def test_a_reservation_that_nobody_takes_ends_after_two_seconds(store: Store) -> None:
     token = await grant(store)
     await store.leases.release(SHARD, OWNER, token, to=RIVAL)

@@ -22,6 +22,8 @@ class MemoryLeases:
         self._shards = shards
         self._faults = faults
         self._clock = clock
+        self.wake: Callable[[OwnerId], None] = lambda _owner: None
+        """Of the membership beside it."""
         self._epoch = 0
         self._epoch_seen: dict[Shard, int] = {}
         self._quarantine_ends_at_s: dict[Shard, float] = {}
@@ -77,6 +79,8 @@ class MemoryLeases:
             self._shards[shard].lease = None
         elif lease is not None:
             lease.owner, lease.successor, lease.ends_at_s = None, to, self._clock() + RESERVED_FOR_S
+        if to is not None:
+            self.wake(to)
         await self._faults.answered("release")
         return lease is not None
 
@@ -118,6 +122,9 @@ class MemoryMembership:
 
     async def wake(self, owner: OwnerId) -> None:
         await self._faults.reach("wake")
+        self.wake_now(owner)
+
+    def wake_now(self, owner: OwnerId) -> None:
         self._wakes[owner] = (self._kept(owner) + 1, self._clock() + WAKE_KEPT_S)
         self._woken.set()
         self._woken = anyio.Event()

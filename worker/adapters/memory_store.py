@@ -69,6 +69,7 @@ class MemoryStore:
         self.call_counts = MemoryCallCounts(self.faults)
         self.leases = MemoryLeases(state, self.faults, clock)
         self.membership = MemoryMembership(self.faults, clock)
+        self.leases.wake = self.membership.wake_now
         self.handovers = MemoryHandovers(self.faults, clock)
 
     async def __aenter__(self) -> Self:

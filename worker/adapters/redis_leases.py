@@ -64,7 +64,8 @@ class RedisLeases:
         return frozenset(shard for shard, is_held in zip(leases, held, strict=True) if is_held)
 
     async def release(self, shard: Shard, owner: OwnerId, token: Token, *, to: OwnerId | None) -> bool:
-        released = await self._lease.call(*RELEASE.call((ShardKeys(shard).lease,), (owner, token, to or "", RESERVED_FOR_MS)))
+        release = RELEASE.call((ShardKeys(shard).lease,), (owner, token, to or "", RESERVED_FOR_MS))
+        released, *_ = await self._lease.exchange([release, *(_wake(to) if to else ())])
         return bool(released)
 
     async def holders(self, shards: Sequence[Shard]) -> dict[Shard, OwnerId]:
@@ -97,8 +98,7 @@ class RedisMembership:
         return [member for announced in told if announced and (member := member_of(announced)) is not None]
 
     async def wake(self, owner: OwnerId) -> None:
-        key = redis_keys.wake(owner)
-        await self._lease.exchange([("LPUSH", key, 1), ("LTRIM", key, 0, WAKES_AT_MOST - 1), ("PEXPIRE", key, WAKE_KEPT_MS)])
+        await self._lease.exchange(_wake(owner))
 
     async def wait_wake(self, owner: OwnerId, *, block_s: float) -> bool:
         block_s = min(block_s, BLOCK_AT_MOST_S)
@@ -115,6 +115,11 @@ def member_of(announced: bytes) -> Member | None:
         return Member(**{field: told[field] for field in MEMBER_FIELDS if field in told})
     except (orjson.JSONDecodeError, TypeError):
         return None
+
+
+def _wake(owner: OwnerId) -> list[Command]:
+    key = redis_keys.wake(owner)
+    return [("LPUSH", key, 1), ("LTRIM", key, 0, WAKES_AT_MOST - 1), ("PEXPIRE", key, WAKE_KEPT_MS)]
 
 
 def _ms(seconds: float) -> int:

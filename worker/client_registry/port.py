@@ -66,7 +66,7 @@ class Leases(Protocol):
         ...
 
     async def release(self, shard: Shard, owner: OwnerId, token: Token, *, to: OwnerId | None) -> bool:
-        """With `to` the lease stays reserved for it for 2 s. False when it was not ours any more."""
+        """With `to` the lease stays reserved for it for 2 s, and it is woken. False when it was not ours any more."""
         ...
 
     async def holders(self, shards: Sequence[Shard]) -> dict[Shard, OwnerId]:

@@ -31,6 +31,8 @@ from worker.journal.port import Checkpoints
 log = structlog.get_logger()
 
 LOOK_AGAIN_S = 2.0
+PROMISED_AT_MOST = 16
+"""So many shards are asked for at each wake-up without looking first."""
 ABREAST = 4
 """Shards asked for at a time: a store that syncs each write to disk syncs once for those that come together."""
 
@@ -78,7 +80,6 @@ class Registry:
     def __init__(self, store: Store, identity: Identity, *, shards: int, renewal: Renewal, hooks: Hooks, wall: Callable[[], str]) -> None:
         """`wall` says the time in RFC 3339, for people."""
         self._leases = store.leases
-        self._membership = store.membership
         self._checkpoints = store.checkpoints
         self._wall = wall
         self.identity = identity
@@ -90,6 +91,8 @@ class Registry:
         self._acquired: dict[Shard, int] = {}
         """What the round of acquisition under way brought: shard → events that wait in it."""
         self._acquiring = anyio.Lock()
+        self._look_at_s = renewal.clock()
+        """When to look at the whole lease table again."""
         self._spent: dict[Shard, Token] = {}
         """Tokens that must not be answered again: given back before the shard is asked for."""
         self._unclaimed = Unclaimed()
@@ -133,31 +136,41 @@ class Registry:
         while True:
             woken, wait_s = self.handing.woken, LOOK_AGAIN_S
             try:
-                await self._see_holders()
-                if not self.is_draining and self._renewal.is_turning(self._clock()):
-                    async with self._acquiring:
-                        wait_s = await self._acquire_round()
+                async with self._acquiring:
+                    wait_s = await self._look_for_shards()
             except (StoreUnavailable, StoreFull) as exc:
                 log.warning("leases_not_reached", cause=str(exc), next_step="tried again in half a second")
                 wait_s = AWAY_PAUSE_S
             with anyio.move_on_after(wait_s):
                 await woken.wait()
 
+    async def _look_for_shards(self) -> float:
+        """What was promised to us is asked for without looking who holds it: for that long it would be nobody's."""
+        may_acquire = not self.is_draining and self._renewal.is_turning(self._clock())
+        promised = self.handing.taking.expected - {t.shard for t in self.active()}
+        if may_acquire and 0 < len(promised) <= PROMISED_AT_MOST and self._clock() < self._look_at_s:
+            await self._acquire_round(sorted(promised))
+            return max(0.0, self._look_at_s - self._clock())
+        await self._see_holders()
+        wait_s = await self._acquire_round(await self._wanted()) if may_acquire else LOOK_AGAIN_S
+        self._look_at_s = self._clock() + wait_s
+        return wait_s
+
     async def _see_holders(self) -> None:
         self.holders = await self._leases.holders([Shard(number) for number in range(self.shards)])
 
-    async def _acquire_round(self) -> float:
-        """`_acquire_missing`, and one line about what it brought, also when the store left midway."""
+    async def _acquire_round(self, shards: Sequence[Shard]) -> float:
+        """`_acquire_each`, and one line about what it brought, also when the store left midway."""
         try:
-            return await self._acquire_missing()
+            return await self._acquire_each(shards)
         finally:
             if self._acquired:
                 log.info("shards_acquired", shards=sorted(self._acquired), waiting=sum(self._acquired.values()))
                 self._acquired = {}
                 self.presence.hurry()
 
-    async def _acquire_missing(self) -> float:
-        """One try at every shard that we should have, a few at a time; answers how long to wait for the next.
+    async def _acquire_each(self, shards: Sequence[Shard]) -> float:
+        """One try at each, a few at a time; answers how long to wait for the next.
 
         A store that leaves midway ends no other try; it is told of once, when all have ended.
         """
@@ -175,7 +188,7 @@ class Registry:
                     absences.append(exc)
 
         async with anyio.create_task_group() as attempts:
-            for shard in await self._wanted():
+            for shard in shards:
                 attempts.start_soon(attempt, shard)
         if absences:
             raise absences[0]
@@ -310,13 +323,11 @@ class Registry:
         await self.handing.rebalancing.nothing_under_way()
 
     async def release(self, proof: Checkpointed, *, to: OwnerId | None) -> bool:
-        """Gives the lease up; with `to` reserves it and wakes the successor. False when it was not ours any more."""
+        """Gives the lease up; with `to` reserves it for the taker, and wakes that. False when it was not ours any more."""
         tenure = self._tenures.get(proof.shard)
         released = await self._leases.release(proof.shard, self.identity.owner, proof.token, to=to)
         if tenure is not None and tenure.token == proof.token:
             self._end(tenure)
-        if to is not None:
-            await self._membership.wake(to)
         return released
 
     # -- being seen --------------------------------------------------------------------------------------------------
