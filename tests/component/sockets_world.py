@@ -22,7 +22,7 @@ from worker.gateways import GATEWAYS
 from worker.ingest.door import Door, RoomLimits
 from worker.ingest.handler import Ingest
 from worker.ingest.preparation import Preparation, Stamps
-from worker.ingest.segments import SegmentWriter
+from worker.ingest.segments import SegmentWriter, WriterLimits
 from worker.metrics import Metrics
 from worker.orchestrator.streams import Read, StreamLimits, Streams
 from worker.websocket.chronicle import Clocks
@@ -131,15 +131,19 @@ class SocketsWorld:
 
 @asynccontextmanager
 async def sockets_world(
-    gateway: MemoryGateway, *, instances: int = 1, limits: StreamLimits | None = None, room: RoomLimits = ROOMY
+    gateway: MemoryGateway,
+    *,
+    instances: int = 1,
+    limits: StreamLimits | None = None,
+    writing: WriterLimits = WriterLimits(),  # noqa: B008
 ) -> AsyncIterator[SocketsWorld]:
     """Nothing is owned yet. At the end the process ends, however it stands."""
     chance = random.Random(7).random
     catalog = Catalog([Tenant(id=ACME)], [instance(n, broker=BROKER) for n in range(instances)], [])
     store = MemoryStore(shards=SHARDS, clock=now_s, epoch_s=WALL_AT_ZERO_S)
     metrics, owned = Metrics(), set[Shard]()
-    writer = SegmentWriter(store.journal, SHARDS, now_s)
-    door = Door(store.room, [Shard(n) for n in range(SHARDS)], room)
+    writer = SegmentWriter(store.journal, SHARDS, now_s, limits=writing)
+    door = Door(store.room, [Shard(n) for n in range(SHARDS)], ROOMY)
     stamps = Stamps(received_at=received_at, fresh_key=lambda: EventKey(f"ulid:{chance()}"))
     ingest = Ingest(Preparation(catalog=catalog, shards=SHARDS, stamps=stamps), GATEWAYS, writer, door, metrics, now_s)
     read = Read(catalog=catalog, shards=SHARDS, connectors={BROKER: gateway.connector()}, frames=ingest.frames, owns=owned.__contains__)

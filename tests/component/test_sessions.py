@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import anyio
+import orjson
 import pytest
 
 from tests.component.rig import ACME, now_s, pass_time, until
@@ -13,6 +14,7 @@ from tests.component.sockets_world import another, forgets, keeps_events, shard_
 from worker.domain.ids import TenantId
 from worker.domain.record import raw_body
 from worker.ingest.door import Refusal
+from worker.ingest.segments import WriterLimits
 from worker.websocket import patience
 from worker.websocket.filing import HAND_FRAMES
 from worker.websocket.port import CloseReason, ConnectionClosed
@@ -308,3 +310,14 @@ async def test_a_tenant_whose_hands_are_full_is_read_nowhere_and_holds_up_no_oth
         full.clear()
         await it.journalled(texts)
         await it.reading()
+
+
+async def test_a_frame_with_more_events_than_may_wait_at_once_is_appended_in_portions() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway, writing=WriterLimits(shard_events=100)) as it:
+        it.own()
+        await it.reading()
+        texts = [f"many-{n}" for n in range(1_000)]
+        gateway.tell("phone-0", orjson.dumps([{"type": "message", "event_key": text, "text": text} for text in texts]))
+        await until(lambda: it.metrics.ingest_events.cells.get(("acme", "message"), 0) == 1_000, within_s=30, what="all are appended")
+        assert await it.texts() == texts
