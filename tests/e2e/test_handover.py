@@ -16,7 +16,7 @@ from tests.conftest import CHAOS, scaled
 from tests.e2e.figures import state
 from tests.e2e.rig import Gateway, Hook, Rig, Worker, declared, everything_arrives, percentile, pushing, until
 from worker.adapters.redis_keys import ShardKeys
-from worker.domain.ids import Shard
+from worker.domain.ids import InstanceId, Shard, shard_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(scaled(120, 3600))]
 
@@ -26,14 +26,14 @@ FREEZE_S = scaled(8, 30)
 LEASE_TTL_S = scaled(5, 15)
 
 
-async def owner_and_standby(workers: list[Worker]) -> tuple[Worker, Worker]:
-    """Once one holds all shards and the other none."""
-    began_s = time.monotonic()
+async def owner_and_other(workers: list[Worker]) -> tuple[Worker, Worker]:
+    """Once each holds half: the one that owns the first instance, and the other."""
+    began_s, first = time.monotonic(), shard_of(InstanceId(INSTANCES[0]), SHARDS)
     while True:
-        held = [len(await worker.shards()) for worker in workers]
-        if sorted(held) == [0, SHARDS]:
-            return workers[held.index(SHARDS)], workers[held.index(0)]
-        assert time.monotonic() - began_s < 2 * LEASE_TTL_S + 10, f"one owner of all shards: {held}"
+        held = [await worker.shards() for worker in workers]
+        if {len(shards) for shards in held} == {SHARDS // 2} and len(held[0] | held[1]) == SHARDS:
+            return (workers[0], workers[1]) if first in held[0] else (workers[1], workers[0])
+        assert time.monotonic() - began_s < 60, f"each holds half: {[sorted(shards) for shards in held]}"
         await anyio.sleep(0.02)
 
 
@@ -69,7 +69,7 @@ async def test_an_owner_frozen_beyond_its_lease_writes_nothing_more_and_nothing_
         await worker.start()
     gateway = rig.gateway(*workers)
     async with pushing(gateway, per_s=100, instances=INSTANCES), journals_of(server.url) as journals:
-        owner, standby = await owner_and_standby(workers)
+        owner, standby = await owner_and_other(workers)
         await until(lambda: len(rig.sink.got("all")) > 300, 20, "events arrive")
         old = await owner.shards()
         owner.send(signal.SIGSTOP)
@@ -94,12 +94,13 @@ def check_only_the_newer_token_wrote(
     old: dict[int, int], new: dict[int, int], fenced: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]]
 ) -> None:
     """`old`, `new`: tokens of both owners; `fenced`, `after`: the store before the old one goes on, and some seconds later."""
-    assert set(new) == set(range(SHARDS)), "the standby took over"
-    assert all(new[shard] > old[shard] for shard in new)
-    assert new == {shard: fence for shard, (fence, _) in fenced.items()} == {shard: fence for shard, (fence, _) in after.items()}
-    assert all(written in {0, old[shard], new[shard]} for shard, (_, written) in fenced.items())
+    assert set(new) == set(range(SHARDS)), "the other took over"
+    assert all(new[shard] > old[shard] for shard in old)
+    assert new == {shard: fence for shard, (fence, _) in fenced.items()}
+    assert all(after[shard][0] >= new[shard] for shard in new), "what was given back since was given under newer tokens"
+    assert all(written in {0, old.get(shard), new[shard]} for shard, (_, written) in fenced.items())
     assert all(after[shard][1] >= fenced[shard][1] for shard in after)
-    assert sum(after[shard][1] == new[shard] for shard in after) > SHARDS // 2, "checkpoints go on under the new tokens"
+    assert sum(after[shard][1] >= new[shard] for shard in after) > SHARDS // 2, "checkpoints go on under the new tokens"
 
 
 class Handovers:
@@ -124,10 +125,10 @@ def latencies(rig: Rig, gateway: Gateway, from_s: float, to_s: float) -> list[fl
 
 def gaps(rig: Rig, gateway: Gateway, released_at_s: dict[int, float], tokens: dict[int, int]) -> list[float]:
     """Per shard, how long its first event at the new owner had to wait."""
-    shard_of = {token: shard for shard, token in tokens.items()}
+    shard_by_token = {token: shard for shard, token in tokens.items() if shard in released_at_s}
     first: dict[int, tuple[float, float]] = {}
     for event, [arrival, *_] in rig.sink.arrivals["all"].items():
-        shard = shard_of.get(arrival.token)
+        shard = shard_by_token.get(arrival.token)
         if shard is not None:
             waited_s = arrival.at_s - max(released_at_s[shard], gateway.pushed_at_s[event])
             first[shard] = min(first.get(shard, (arrival.at_s, waited_s)), (arrival.at_s, waited_s))
@@ -135,7 +136,7 @@ def gaps(rig: Rig, gateway: Gateway, released_at_s: dict[int, float], tokens: di
 
 
 async def hand_over_once(rig: Rig, gateway: Gateway, workers: list[Worker], seen: Handovers) -> None:
-    owner, standby = await owner_and_standby(workers)
+    owner, standby = await owner_and_other(workers)
     await until(lambda: rig.sink.in_flight["hang"] > 0, 60, "the endpoint hangs")
     began_s = time.monotonic()
     await anyio.sleep(2)
