@@ -35,8 +35,9 @@ from worker.ingest.frames import Frames
 from worker.instances.broker import BrokerConfig
 from worker.lifecycle import calm_collector, raise_open_files
 from worker.metrics import Metrics
+from worker.websocket.chronicle import Clocks
 from worker.websocket.port import Connector
-from worker.websocket.sessions import Ask, Clocks, Sessions
+from worker.websocket.sessions import Ask, Sessions
 
 AT_A_TIME = 50
 CONNECT_S = 60.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 GONE = WebhookId("gone")
 EVENTS = 300
-NARROW = {"buffer_max_events": 40, "buffer_min_lane_events": 8}
+NARROW: dict[str, Any] = {"buffer_max_events": 40, "buffer_min_lane_events": 8}
 """A buffer that leaves most of them in the journal, unread."""
 
 

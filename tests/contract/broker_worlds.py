@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -63,5 +63,5 @@ def assert_tells_nothing(failure: BrokerFailure) -> None:
     assert "; " in str(failure)
 
 
-def elsewhere(url: str, gateway: str = "waha", **details: object) -> BrokerConfig:
+def elsewhere(url: str, gateway: str = "waha", **details: Any) -> BrokerConfig:
     return BrokerConfig(id="main", gateway=gateway, url=url, api_key=KEY, timeout_s=PATIENCE_S, **details)

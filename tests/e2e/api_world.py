@@ -111,7 +111,7 @@ async def api(
     if is_open:
         frame.open(offer(catalog, registrar, store), authentication, meter)
     async with (
-        serving(application(frame.routes(), max_body_bytes=4 << 20), "127.0.0.1", 0) as port,
-        aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(10)) as client,
+        serving(application(frame.routes(), max_body_bytes=4 << 20), "127.0.0.1", 0) as listening,
+        aiohttp.ClientSession(f"http://127.0.0.1:{listening.port}", timeout=aiohttp.ClientTimeout(10)) as client,
     ):
-        yield Api(client, port, frame, authentication, store, catalog, registrar, now)
+        yield Api(client, listening.port, frame, authentication, store, catalog, registrar, now)

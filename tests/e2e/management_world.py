@@ -69,11 +69,11 @@ async def managed() -> AsyncIterator[Managed]:
         await _register(engine)
         open_api(frame, engine, store, settings, instance_parts(engine, store, settings, ()))
         async with (
-            serving(application(frame.routes(), max_body_bytes=4 << 20), "127.0.0.1", 0) as port,
-            aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(10)) as client,
+            serving(application(frame.routes(), max_body_bytes=4 << 20), "127.0.0.1", 0) as listening,
+            aiohttp.ClientSession(f"http://127.0.0.1:{listening.port}", timeout=aiohttp.ClientTimeout(10)) as client,
         ):
             letters, keys = await _happenings(engine, store)
-            yield Managed(client=client, port=port, frame=frame, engine=engine, letters=letters, event_keys=keys)
+            yield Managed(client=client, port=listening.port, frame=frame, engine=engine, letters=letters, event_keys=keys)
         running.cancel_scope.cancel()
 
 

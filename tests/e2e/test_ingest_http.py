@@ -88,10 +88,10 @@ async def site(keys: Keys = LOCAL, **bounds: int) -> AsyncIterator[Site]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(writer.run)
         async with (
-            serving(application(pages, max_body_bytes=MAX_BODY_BYTES), "127.0.0.1", 0) as port,
-            aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(5)) as client,
+            serving(application(pages, max_body_bytes=MAX_BODY_BYTES), "127.0.0.1", 0) as listening,
+            aiohttp.ClientSession(f"http://127.0.0.1:{listening.port}", timeout=aiohttp.ClientTimeout(5)) as client,
         ):
-            it = Site(client, port, door, store)
+            it = Site(client, listening.port, door, store)
             yield it
         tasks.cancel_scope.cancel()
 
@@ -331,9 +331,9 @@ async def test_a_fault_in_a_page_is_500_with_its_shape_and_shows_nothing_of_itse
 
     with structlog.testing.capture_logs() as logs:
         async with (
-            serving(application([web.get("/{what}", broken)], max_body_bytes=1), "127.0.0.1", 0) as port,
+            serving(application([web.get("/{what}", broken)], max_body_bytes=1), "127.0.0.1", 0) as listening,
             aiohttp.ClientSession() as client,
-            client.get(f"http://127.0.0.1:{port}/5511900000001") as answer,
+            client.get(f"http://127.0.0.1:{listening.port}/5511900000001") as answer,
         ):
             told = await answer.json()
     assert (answer.status, told["error"]["code"]) == (500, "INTERNAL_ERROR")

@@ -13,11 +13,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_the_failing_receiver_refuses_two_of_three_but_never_a_fifth_attempt() -> None:
     sink = DemoSink()
-    async with serving(application(demo_sink_routes(sink), max_body_bytes=1 << 20), "127.0.0.1", 0) as port, pushing() as push:
-        url = f"http://127.0.0.1:{port}/demo/sink/failing"
+    async with serving(application(demo_sink_routes(sink), max_body_bytes=1 << 20), "127.0.0.1", 0) as listening, pushing() as push:
+        url = f"http://127.0.0.1:{listening.port}/demo/sink/failing"
         assert [await push.post(url, b"{}") for _ in range(6)] == [500, 500, 200, 500, 500, 200]
         assert [await push.post(url, b"{}", {"x-delivery-attempt": "5"}) for _ in range(3)] == [200, 200, 200]
-        assert await push.post(f"http://127.0.0.1:{port}/demo/sink/fast", b"x" * 100_000) == 200
+        assert await push.post(f"http://127.0.0.1:{listening.port}/demo/sink/fast", b"x" * 100_000) == 200
     assert sink.statistics() == {
         "fast": {"received": 1, "answered": 1},
         "slow": {"received": 0, "answered": 0},

@@ -34,6 +34,7 @@ def report(**more: Any) -> dict[str, Any]:
         "during": {"accepted": 1, "refused": 0, "delivered": 2, "failed": 0},
         "spilled": {"events": 0, "webhooks": 0, "unconfirmed": 0},
         "receipts": {"sent": 3, "handed_over": 1},
+        "undurable_ids": [],
         "shards": [{"shard": 1, "released": True}, {"shard": 2, "released": False}],
         "loop_lag_max_ms": 7,
         "ledger": {"pending_at_signal": 1, "appended": 1, "completed": 1, "parked": 0, "dead": 0, "in_journal": 1},
@@ -70,12 +71,14 @@ def test_counts_are_summed_and_times_are_the_longest() -> None:
         phases=[{"name": "prepare", "ms": 2, "cut": False}, {"name": "drain", "ms": 900, "cut": True}],
         at_signal={"buffered": 2, "in_flight": 0, "journal_backlog": 4, "oldest_age_s": 1.5},
         loop_lag_max_ms=70,
+        undurable_ids=["lost"],
     )
     told = total(report(), slow, codes=[ExitCode.CLEAN, ExitCode.LEFT_TO_TIME])
     assert told["phases"] == [{"name": "prepare", "ms": 5, "cut": False}, {"name": "drain", "ms": 900, "cut": True}]
     assert told["at_signal"] == {"buffered": 3, "in_flight": 1, "journal_backlog": 5, "oldest_age_s": 1.5}
     assert told["during"] == {"accepted": 2, "refused": 0, "delivered": 4, "failed": 0}
     assert told["receipts"] == {"sent": 6, "handed_over": 2}
+    assert told["undurable_ids"] == ["lost"]
     assert told["shards"] == {"held": 4, "released": 2}
     assert told["ledger"] == {"pending_at_signal": 2, "appended": 2, "completed": 2, "parked": 0, "dead": 0, "in_journal": 2}
     assert (told["loop_lag_max_ms"], told["balances"], told["exit_codes"], told["exit_code"]) == (70, True, [0, 75], 75)

@@ -49,6 +49,7 @@ def summed(
         "during": {"delivered": 0} | _sums([report["during"] for report in reports]),
         "spilled": _sums([report["spilled"] for report in reports]),
         "receipts": _sums([report["receipts"] for report in reports]),
+        "undurable_ids": [key for report in reports for key in report["undurable_ids"]],
         "shards": {"held": len(shards), "released": sum(1 for shard in shards if shard["released"])},
         "loop_lag_max_ms": max((report["loop_lag_max_ms"] for report in reports), default=0),
         "ledger": ledger,
