@@ -97,6 +97,14 @@ async def accepted(gateway: Gateway, count: int) -> None:
     await until(lambda: len(gateway.accepted) >= count, scaled(60, 600), f"{count} are accepted")
 
 
+async def until_both_own(one: Worker, other: Worker) -> None:
+    with anyio.fail_after(40):
+        while True:
+            if await one.shards() and await other.shards():
+                return
+            await anyio.sleep(0.05)
+
+
 async def test_a_kill_and_a_handover_under_an_endpoint_that_fails_at_random_keep_every_chat_in_order(rig: Rig) -> None:
     rig.sink.seed = random.randrange(1 << 32)
     print(f"seed {rig.sink.seed}")
@@ -108,16 +116,16 @@ async def test_a_kill_and_a_handover_under_an_endpoint_that_fails_at_random_keep
     server = await rig.redis()
     settings = {"REDIS__URL": server.url, "DELIVERY__RETRY_SCHEDULE_S": SOON, "REGISTRY__LEASE_TTL_S": str(LEASE_TTL_S)}
     workers = [rig.worker(declared(hooks, INSTANCES), **settings) for _ in range(2)]
-    for worker in workers:  # one after the other: started together they share the shards, and nobody owns them all
+    for worker in workers:
         await worker.start()
-        await owner_of_all(workers[:1])
     gateway = rig.gateway(*workers)
     async with anyio.create_task_group() as talking:
         talking.start_soon(Talk(gateway).run)
         await accepted(gateway, EVENTS // 8)
-        killed = await owner_of_all(workers)
+        killed, leaver = workers
+        await until_both_own(killed, leaver)
         await killed.kill()
-        leaver = await owner_of_all([worker for worker in workers if worker is not killed])
+        await owner_of_all([leaver])
         await killed.start()
         await accepted(gateway, EVENTS * 3 // 4)
         code, took_s = await leaver.stop()
