@@ -232,6 +232,20 @@ async def test_an_idle_night_changes_nothing() -> None:
         await it.nothing_waits()
 
 
+async def test_a_lease_given_up_is_not_lost_to_the_renewal_that_finds_it_gone() -> None:
+    """The release has run, and its answer takes longer than to the next renewal."""
+    async with rig(shards=2, instances=2) as it:
+        a = await it.owning()
+
+        async def late(script: str) -> None:
+            if script == "release":
+                await pass_time(TTL_S / 3)
+
+        a.faults.after = late
+        await it.shut_down(a)
+        assert not a.engine.metrics.client_registry_leases_lost.cells
+
+
 @pytest.mark.usefixtures("slow_turns")
 async def test_a_standby_waits_for_an_hour_and_nothing_changes() -> None:
     async with rig(shards=1, instances=1) as it:

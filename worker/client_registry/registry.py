@@ -325,9 +325,14 @@ class Registry:
     async def release(self, proof: Checkpointed, *, to: OwnerId | None) -> bool:
         """Gives the lease up; with `to` reserves it for the taker, and wakes that. False when it was not ours any more."""
         tenure = self._tenures.get(proof.shard)
-        released = await self._leases.release(proof.shard, self.identity.owner, proof.token, to=to)
-        if tenure is not None and tenure.token == proof.token:
-            self._end(tenure)
+        if tenure is None or tenure.token != proof.token:
+            return await self._leases.release(proof.shard, self.identity.owner, proof.token, to=to)
+        tenure.is_being_released = True
+        try:
+            released = await self._leases.release(proof.shard, self.identity.owner, proof.token, to=to)
+        finally:
+            tenure.is_being_released = False
+        self._end(tenure)
         return released
 
     # -- being seen --------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Renewal:
                 continue
             if tenure.shard in held:
                 tenure.valid_until_s = valid_until_s(sent_at_s, self.ttl_s)
-            else:
+            elif not tenure.is_being_released:
                 lose(tenure, "expired")
 
     def is_turning(self, now_s: float) -> bool:

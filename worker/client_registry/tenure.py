@@ -30,7 +30,18 @@ class TenureState(StrEnum):
 class Tenure:
     """One grant of a shard and, while nobody else held it in between, the grants that continued it."""
 
-    __slots__ = ("completion", "granted_at_s", "is_reading", "shard", "since", "state", "token", "valid_until_s", "was_given")
+    __slots__ = (
+        "completion",
+        "granted_at_s",
+        "is_being_released",
+        "is_reading",
+        "shard",
+        "since",
+        "state",
+        "token",
+        "valid_until_s",
+        "was_given",
+    )
 
     def __init__(self, shard: Shard, token: Token, completion: Completion, *, granted_at_s: float, valid_until_s: float) -> None:
         self.shard = shard
@@ -43,6 +54,8 @@ class Tenure:
         self.state = TenureState.ACTIVE
         self.was_given = False
         """Whether it came by a handover."""
+        self.is_being_released = False
+        """From the asking to the answer: a renewal that finds no lease any more has lost nothing."""
         self.is_reading = True
         """False once a drain or a handover has told the reader to leave the rest in the journal."""
 
