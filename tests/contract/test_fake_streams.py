@@ -50,6 +50,21 @@ async def test_what_nobody_reads_is_kept_by_baileys_until_it_is_acknowledged() -
         await connection.close()
 
 
+async def test_who_comes_by_another_door_is_told_from_the_others() -> None:
+    async with world("baileys") as here:
+        stream = here.fake.stream
+        assert isinstance(stream, BaileysStream)
+        door, [sent] = int(here.fake.url.rpartition(":")[2]), here.send(1)
+        connection = await here.connect()
+        await here.until_readers(1)
+        assert [reader.door for reader in here.fake.streams.of(NAME)] == [door]
+        assert stream.receipts == {}
+        await connection.acknowledge([sent.id])
+        await connection.acknowledge([sent.id, "unknown"])
+        assert stream.receipts == {door: 3}
+        await connection.close()
+
+
 @pytest.mark.parametrize(
     ("query", "hears"),
     [

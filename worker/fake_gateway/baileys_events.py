@@ -5,7 +5,7 @@ Source: `src/broker/eventStore.ts`, `src/server.ts`, `src/routes/instances.ts` o
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ from aiohttp import web
 
 from worker.fake_gateway.dialect import Known, Route, asked, said
 from worker.fake_gateway.instances import now_ms
-from worker.fake_gateway.streams import EVERYBODY, Emitted, Reader
+from worker.fake_gateway.streams import EVERYBODY, Emitted, Reader, port_of
 
 KEPT_ACKNOWLEDGED = 500
 BACKLOG = 200
@@ -35,6 +35,8 @@ class BaileysStream:
         self._kept: dict[str, Record] = {}
         """By id, in the order of their numbers."""
         self._acknowledged: deque[str] = deque()
+        self.receipts: Counter[int] = Counter()
+        """How many came, repeated ones among them, by the port that they came to."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -112,6 +114,7 @@ class BaileysStream:
         named = [str(one) for one in ids if str(one)] if isinstance(ids, list) else []
         if not named:
             return said({"error": "ids_required"}, 400)
+        self.receipts[port_of(request.transport)] += len(named)
         missing = [one for one in named if one not in self._kept]
         fresh = [one for one in dict.fromkeys(named) if one in self._kept and not self._kept[one]["acknowledged"]]
         for one in fresh:

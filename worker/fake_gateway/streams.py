@@ -56,6 +56,11 @@ class Reader:
     def is_there(self) -> bool:
         return not self._transport.is_closing()
 
+    @property
+    def door(self) -> int:
+        """The port that it came to: a gateway may listen on several."""
+        return port_of(self._transport)
+
     def hang_up(self) -> None:
         """The connection goes, after what is written."""
         self._transport.close()
@@ -142,3 +147,8 @@ class Readers:
         """The gateway goes: all are told, and those that hear nothing are dropped."""
         for reader in self:
             reader.close() if reader.is_heard else reader.drop()
+
+
+def port_of(transport: asyncio.Transport | None) -> int:
+    """The server's own, of one of its connections; 0 of none."""
+    return 0 if transport is None else int(transport.get_extra_info("sockname")[1])
