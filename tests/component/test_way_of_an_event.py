@@ -77,6 +77,21 @@ async def test_a_500_is_tried_again_on_the_schedule_and_then_becomes_a_dead_lett
         await it.nothing_waits()
 
 
+async def test_a_webhook_as_busy_as_it_can_be_still_gets_what_is_tried_again() -> None:
+    async with rig(webhook("crm", max_in_flight=4), retry=RetryPolicy(schedule_s=(1,), max_age_s=259_200)) as it:
+        a = await it.owning()
+        it.answer("crm", Answers(status=500), Answers(), Answers(after_s=0.1))
+        await it.push_one(a, "i0", "tried again")
+        await until(lambda: a.engine.settling.failed_count == 1, within_s=5, what="its first attempt has failed")
+        await it.push_one(a, "i0", "another")
+        await until(lambda: it.deliveries("crm")["another"] == 1, within_s=5, what="the endpoint is well again")
+        await it.push(a, 1_000)
+        await until(lambda: it.deliveries("crm")["tried again"] == 1, within_s=5, what="it is delivered while others wait")
+        assert a.engine.buffer.waiting > 500
+        await it.all_delivered(within_s=60)
+        assert it.duplicates() == 0
+
+
 async def test_a_refused_connection_is_retried_and_not_dead() -> None:
     async with rig() as it:
         a = await it.owning()

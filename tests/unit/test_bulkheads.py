@@ -197,6 +197,48 @@ def test_room_says_how_many_could_start() -> None:
     assert held.room_for(good, 0.0, firsts_wait=False) == 1
 
 
+def test_a_retry_that_found_no_room_gets_the_webhooks_next_free_slot() -> None:
+    held, busy = bulkheads(), webhook(max_in_flight=2)
+    proven(held, busy)
+    slots = start_all(held, busy)
+    held.keep_for_retry(busy, 1.0)
+    held.end(slots.pop(), OK, 1.1)
+    assert verdict(held, busy, 1.1) is Verdict.WAIT
+    assert held.room_for(busy, 1.1, firsts_wait=True) == 1
+    retry = held.begin(busy, 1.1, retry=True)
+    held.end(slots.pop(), OK, 1.2)
+    assert verdict(held, busy, 1.2) is Verdict.START, "one slot is kept, once"
+    held.keep_for_retry(busy, 1.2)
+    assert verdict(held, busy, 1.2) is Verdict.START, "a retry is under way"
+    held.end(retry, OK, 1.2)
+
+
+def test_a_slot_kept_for_a_retry_that_does_not_come_is_given_to_firsts_again() -> None:
+    held, busy = bulkheads(), webhook(max_in_flight=1)
+    proven(held, busy)
+    [slot] = start_all(held, busy)
+    held.keep_for_retry(busy, 1.0)
+    held.end(slot, OK, 1.1)
+    assert verdict(held, busy, 1.2) is Verdict.WAIT
+    assert verdict(held, busy, 1.3) is Verdict.START
+
+
+def test_no_slot_is_kept_where_the_webhook_has_room_or_the_retries_of_all_have_none() -> None:
+    held, idle, busy = bulkheads(10), webhook("idle"), webhook("busy", max_in_flight=1)
+    proven(held, idle, busy)
+    held.keep_for_retry(idle, 1.0)
+    assert len(start_all(held, idle, 1.0)) == 2
+    others = [webhook("w0"), webhook("w1")]
+    proven(held, *others)
+    retries = [held.begin(other, 1.0, retry=True) for other in others]
+    [slot] = start_all(held, busy, 1.0)
+    held.keep_for_retry(busy, 1.0)
+    held.end(slot, OK, 1.1)
+    assert verdict(held, busy, 1.1) is Verdict.START
+    for retry in retries:
+        held.end(retry, OK, 1.1)
+
+
 def test_a_webhook_that_moves_counts_at_its_new_destination_from_when_nothing_is_under_way() -> None:
     held = bulkheads(8)
     before, after = webhook("w", host="old"), webhook("w", host="new")

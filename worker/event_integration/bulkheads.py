@@ -32,11 +32,14 @@ from urllib.parse import urlsplit
 from worker.domain.catalog import Webhook
 from worker.domain.ids import WebhookId
 from worker.event_integration.circuit import Circuit, CircuitState
+from worker.event_integration.slots import Share
 
 SUSPECT_AFTER_S = 2.0
 FIRST_LIMIT = 2
 RETRY_SHARE = 0.2
 FORGET_AFTER_S = 3600.0
+KEPT_FOR_RETRY_S = 0.25
+"""A few looks of the retry pump."""
 
 
 class Verdict(StrEnum):
@@ -96,8 +99,8 @@ class Bulkheads:
             msg = f"max_in_flight is {max_in_flight}; at least 2 are needed, one for suspects and one for the healthy"
             raise ValueError(msg)
         self._unit_random = unit_random
-        self._slots = _Share(max_in_flight)
-        self._retry_slots = _Share(max(2, int(max_in_flight * RETRY_SHARE)))
+        self._slots = Share(max_in_flight)
+        self._retry_slots = Share(max(2, int(max_in_flight * RETRY_SHARE)))
         self._suspects_per_destination = max(1, max_in_flight // 4)
         self._suspects_at: dict[str, int] = {}
         self._suspects = 0
@@ -115,7 +118,7 @@ class Bulkheads:
         self._now_s = now_s
         health = self._health_of(webhook)
         if not health.counts_as_confined and not retry:  # nearly always: the same answer as below, at half the cost
-            limit = min(webhook.max_in_flight, health.limit)
+            limit = min(webhook.max_in_flight, health.limit) - (now_s < health.kept_until_s)
             return _START if health.in_flight < limit and self._slots.has_healthy_room() else _WAIT
         circuit = health.circuit
         if not circuit.is_closed:
@@ -134,6 +137,16 @@ class Bulkheads:
             return 0
         return max(0, self._room(health, webhook, of_retries=firsts_wait))
 
+    def keep_for_retry(self, webhook: Webhook, now_s: float) -> None:
+        """One is due and had no room: firsts leave it the next slot that frees. Without this, endless firsts would starve it.
+
+        One at a time, for `KEPT_FOR_RETRY_S`, and only where the webhook's own limit is in the way.
+        """
+        health = self._health_of(webhook)
+        is_full = health.in_flight >= min(webhook.max_in_flight, health.limit)
+        if is_full and not (health.is_confined or health.retries) and self._retry_slots.room(confined=False) > 0:
+            health.kept_until_s = now_s + KEPT_FOR_RETRY_S
+
     def begin(self, webhook: Webhook, now_s: float, *, retry: bool) -> Slot:
         self._now_s = now_s
         health = self._health_of(webhook)
@@ -141,6 +154,8 @@ class Bulkheads:
         health.used_s = now_s
         slot = Slot(health, now_s, retry=retry, probe=health.circuit.began())
         self._recent[slot] = None
+        if retry:
+            health.kept_until_s = 0.0
         if retry or health.counts_as_confined:
             self._count(health, attempts=1, retries=1 if retry else 0)
         else:
@@ -287,37 +302,6 @@ class Bulkheads:
             self._suspects_at.pop(destination, None)
 
 
-class _Share:
-    """Slots of which the confined may take half and the healthy always keep the other; counts may be moved between the two."""
-
-    __slots__ = ("confined", "for_confined", "healthy", "total")
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.for_confined = total // 2
-        self.healthy = 0
-        self.confined = 0
-
-    def room(self, *, confined: bool) -> int:
-        if confined:
-            return min(self.for_confined - self.confined, self.total - self.healthy - self.confined)
-        return self.total - self.healthy - min(self.confined, self.for_confined)
-
-    def has_healthy_room(self) -> bool:
-        taken = min(self.for_confined, self.confined)
-        return self.total - self.healthy - taken > 0
-
-    def add(self, count: int, *, confined: bool) -> None:
-        if confined:
-            self.confined += count
-        else:
-            self.healthy += count
-
-    def move(self, count: int, *, to_confined: bool) -> None:
-        self.add(count, confined=to_confined)
-        self.add(-count, confined=not to_confined)
-
-
 class _Health:
     """What this worker has seen of one webhook. `counts_as_…`: where its attempts are accounted, brought in step by the owner."""
 
@@ -330,6 +314,7 @@ class _Health:
         "has_failed_last",
         "in_flight",
         "is_proven",
+        "kept_until_s",
         "limit",
         "max_in_flight",
         "retries",
@@ -344,6 +329,7 @@ class _Health:
         self.circuit = circuit
         self.used_s = now_s
         self.in_flight = 0
+        self.kept_until_s = 0.0
         self.retries = 0
         self.slow = 0
         self.limit = FIRST_LIMIT

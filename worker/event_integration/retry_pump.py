@@ -198,7 +198,10 @@ class RetryPump:
             if row.due_in_s > 0:
                 continue
             room = self._bulkheads.room_for(webhook, now_s, firsts_wait=self._buffer.waiting > 0)
-            count = min(room, row.depth, left, self._rates.allowance(webhook.id, self._buffer.lane(webhook.id).routed_ever, now_s))
+            allowance = self._rates.allowance(webhook.id, self._buffer.lane(webhook.id).routed_ever, now_s)
+            if room == 0 < allowance:
+                self._bulkheads.keep_for_retry(webhook, now_s)
+            count = min(room, row.depth, left, allowance)
             if count > 0:
                 self._rates.spend(webhook.id, count)
                 left -= count
