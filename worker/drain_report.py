@@ -28,7 +28,7 @@ class KeptReport:
     report: Mapping[str, Any]
 
 
-TELLING = ("reason", "reason_source", "family", "revision", "successor", "exit_code", "during", "spilled", "ledger")
+TELLING = ("reason", "reason_source", "family", "revision", "successor", "exit_code", "during", "spilled", "receipts", "ledger")
 
 
 def summary(kept: KeptReport) -> dict[str, Any]:

@@ -128,11 +128,12 @@ def test_the_report_in_words_says_what_became_of_everything(more: dict[str, int]
     assert in_words(report) == line
 
 
-KEPT = KeptReport(at="2026-11-22T07:45:38.120Z", owner="a", report={"reason": "scale_in", "phases": [{"ms": 4}, {"ms": 3}], "exit_code": 0})
+TOLD = {"reason": "scale_in", "during": {"delivered": 2}, "receipts": {"sent": 3, "handed_over": 1}, "exit_code": 0}
+KEPT = KeptReport(at="2026-11-22T07:45:38.120Z", owner="a", report={**TOLD, "phases": [{"ms": 4}, {"ms": 3}]})
 
 
 def test_in_few_words_a_report_is_when_who_why_how_long_and_how_it_ended() -> None:
-    assert summary(KEPT) == {"at": KEPT.at, "owner": "a", "ms": 7, "reason": "scale_in", "exit_code": 0}
+    assert summary(KEPT) == {"at": KEPT.at, "owner": "a", "ms": 7, **TOLD}
 
 
 def test_a_report_of_another_release_is_read_as_far_as_it_can_be() -> None:

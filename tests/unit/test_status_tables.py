@@ -35,7 +35,8 @@ PAGE: dict[str, Any] = {
         {"id": "main", "gateway": "waha", "circuit": "closed", "failures_in_row": 0, "last_cause": None},
         {"id": "spare", "gateway": "baileys", "circuit": "open", "failures_in_row": 5, "last_cause": "connect"},
     ],
-    "sockets": {"sessions": 1_200, "by_state": {"reading": 1_199, "connecting": 1}, "behind": ["x", "y"]},
+    "sockets": {"sessions": 1_200, "by_state": {"reading": 1_199, "connecting": 1}, "behind": ["x", "y"],
+                "gaps": {"count": 1, "worst": [{"instance": "acme-sales", "seconds": 23.082, "reason": "broken"}]}},
     "ingest": {"events": 12_345, "duplicates": 3, "refused": 0},
     "door": {"state": "open", "waiting_events": 161, "max_events": 1_000_000, "waiting_bytes": 185_955, "max_bytes": 1 << 30},
     "event_buffer": {"events": 2, "capacity_events": 10_000, "bytes": 2_310},
@@ -43,9 +44,9 @@ PAGE: dict[str, Any] = {
                  "bulkheads": {"max_in_flight": 2_000, "webhooks_suspect": 1, "circuits_open": 1}},
     "settling": {"delivered": 12_000, "parked": 148, "dead": 1},
     "retry_queue": {"depth": 143},
-    "journal": {"events_read": 12_345},
+    "journal": {"events_read": 12_345, "oldest_age_s": 0.0},
     "last_drain": {"at": "2026-11-22T19:00:00.000Z", "owner": "host-0-zz", "ms": 2_600, "reason": "deployment", "successor": "host-1-aa",
-                   "ledger": {"completed": 5}, "exit_code": 0},
+                   "during": {"delivered": 4}, "ledger": {"completed": 5}, "receipts": {"handed_over": 2}, "exit_code": 0},
 }  # fmt: skip
 
 SHOWN = {
@@ -61,7 +62,7 @@ SHOWN = {
         ("loop lag, last 15 to 30 s", "4 ms"),
         ("loop lag at worst", "54 ms"),
         ("clock error at most", "0.483 ms"),
-        ("process", "2 of 2"),
+        ("process", "1 of 0 to 1"),
     ],
     "workers": [
         ("", "host-2-bb", "158d1c80", "worker", "8", "sa-east-1a", "ready", "1"),
@@ -74,7 +75,14 @@ SHOWN = {
         ("2", "-", "-", "-", "-"),
     ],
     "brokers": [("main", "waha", "closed", "0", "-"), ("spare", "baileys", "open", "5", "connect")],
-    "sockets": [("sessions", "1,200"), ("by state reading", "1,199"), ("by state connecting", "1"), ("behind", "2")],
+    "sockets": [
+        ("sessions", "1,200"),
+        ("by state reading", "1,199"),
+        ("by state connecting", "1"),
+        ("behind", "2"),
+        ("gaps count", "1"),
+        ("gaps worst", "instance acme-sales, seconds 23.082, reason broken"),
+    ],
     "buffers and pipeline": [
         ("accepted", "12,345"),
         ("duplicates", "3"),
@@ -95,6 +103,7 @@ SHOWN = {
         ("parked", "148"),
         ("dead letters", "1"),
         ("read from the journal", "12,345"),
+        ("oldest neither delivered nor parked", "0.0 s"),
         ("undelivered in the store", "161 of 1,000,000"),
         ("bytes of them", "181.6 KiB of 1.0 GiB"),
     ],
@@ -104,7 +113,9 @@ SHOWN = {
         ("reason", "deployment"),
         ("successor", "host-1-aa"),
         ("took", "2.6 s"),
+        ("during delivered", "4"),
         ("ledger completed", "5"),
+        ("receipts handed over", "2"),
         ("exit code", "0"),
     ],
 }

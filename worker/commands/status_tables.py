@@ -85,7 +85,7 @@ def _this_worker(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from ((name, str(value)) for name, value in told.items() if value is not None)
     yield from _figures(status, PROCESS)
     if process.get("of", 1) > 1:
-        yield "process", f"{process['index'] + 1} of {process['of']}"
+        yield "process", f"{process['index']} of 0 to {process['of'] - 1}"
 
 
 def _workers(status: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -117,17 +117,19 @@ def _last_drain(drain: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
             yield name, str(drain[name])
     if "ms" in drain:
         yield "took", seconds(drain["ms"] / 1_000)
-    yield from _flat({name: drain[name] for name in ("ledger", "spilled", "exit_code") if name in drain})
+    yield from _flat({name: drain[name] for name in ("during", "spilled", "ledger", "receipts", "exit_code") if name in drain})
 
 
 def _flat(facts: object, before: str = "") -> Iterator[tuple[str, str]]:
-    """Whatever shape a part gives its statistics: one row per figure."""
+    """Whatever shape a part gives its statistics: one row per figure, and per thing where they are listed with their own."""
     if not isinstance(facts, Mapping):
         return
     for name, value in facts.items():
         words = f"{before}{name}".replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{words} ")
+        elif isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
+            yield from ((words, ", ".join(f"{key} {told}" for key, told in one.items())) for one in value)
         elif isinstance(value, list):
             yield words, count(len(value))
         else:
@@ -210,7 +212,7 @@ FIGURES = {
         Figure("parked", "settling.parked", count),
         Figure("dead letters", "settling.dead", count),
         Figure("read from the journal", "journal.events_read", count),
-        Figure("oldest event not done", "journal.oldest_age_s", seconds),
+        Figure("oldest neither delivered nor parked", "journal.oldest_age_s", seconds),
         Figure("undelivered in the store", "door.waiting_events", count, limit="door.max_events"),
         Figure("bytes of them", "door.waiting_bytes", size, limit="door.max_bytes"),
     ),
