@@ -158,10 +158,16 @@ def test_simulate_without_a_worker_says_so_at_once(config: Path) -> None:
     assert ended.stderr == f"no worker at 127.0.0.1 port {port}: connection refused; {next_step}\n"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "http://127.0.0.1:http", "ftp://127.0.0.1"])
-def test_simulate_wants_an_address_it_can_call(config: Path, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        *((url, url) for url in ("127.0.0.1:8080", "http://127.0.0.1:http", "ftp://127.0.0.1")),
+        ("ftp://me:my-password@127.0.0.1", "(not shown)"),
+    ],
+)
+def test_simulate_wants_an_address_it_can_call(config: Path, url: str, shown: str) -> None:
     ended = worker("simulate", "--url", url, WORKER_CONFIG=str(config))
-    assert (ended.returncode, ended.stderr) == (78, "--url: (not shown): allowed: http:// or https://, host and port of a worker\n")
+    assert (ended.returncode, ended.stderr) == (78, f"--url: {shown}: allowed: http:// or https://, host and port of a worker\n")
 
 
 def test_the_version_is_that_of_the_package() -> None:

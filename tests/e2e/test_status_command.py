@@ -178,6 +178,25 @@ async def test_watching_goes_on_until_ctrl_c(started: Worker) -> None:
     assert b"Traceback" not in terminal.shown
 
 
+async def test_watching_outlives_the_worker_that_is_watched(started: Worker) -> None:
+    terminal = Terminal(columns=200)
+    async with at_terminal(started, terminal, "--watch", TERM="xterm-256color") as process:
+        await terminal.read(b"buffers and pipeline")
+        await started.stop()
+        await terminal.read(f"no worker at 127.0.0.1 port {started.port}: connection refused".encode())
+        await terminal.read(b"asked again until it answers")
+        terminal.shown = b""
+        await started.start()
+        await terminal.read(b"buffers and pipeline")
+        process.send_signal(signal.SIGINT)
+        await terminal.read(None)
+        assert await process.wait() == 0
+
+
+async def test_the_address_of_the_page_itself_is_understood(started: Worker) -> None:
+    assert [(await status(started, "--url", f"{started.url}{path}"))[0] for path in ("/status", "/status/", "/")] == [0, 0, 0]
+
+
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 

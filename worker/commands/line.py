@@ -183,7 +183,7 @@ def replay_command(  # noqa: PLR0913 - one per option
 def status_command(
     *,
     raw: Annotated[bool, typer.Option("--json", help="The page as it is.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C, whatever becomes of the worker.")] = False,
     url: Annotated[
         str | None, typer.Option(help="The worker's address; else what http.host and http.port (WORKER_HTTP__PORT) say.")
     ] = None,
@@ -194,7 +194,7 @@ def status_command(
     def command(settings: Settings) -> int:
         from worker.commands.status import Asked, show_status
 
-        address = (url or f"http://{settings.http.host}:{settings.http.port}").rstrip("/")
+        address = (url or f"http://{settings.http.host}:{settings.http.port}").rstrip("/").removesuffix("/status")
         admin_key = settings.http.admin_key.get_secret_value() if settings.http.admin_key else None
         return show_status(Asked(url=address, key=key or admin_key, raw=raw, watch=watch))
 

@@ -32,7 +32,8 @@ def _address(url: str) -> tuple[str, int]:
     except ValueError:
         parts, port = urlsplit(""), 0
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(["--url: (not shown): allowed: http:// or https://, host and port of a worker"])
+        shown = "(not shown)" if "@" in url else url  # before it stands a password
+        raise ConfigurationError([f"--url: {shown}: allowed: http:// or https://, host and port of a worker"])
     return parts.hostname, port
 
 

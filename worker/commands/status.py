@@ -49,7 +49,6 @@ def show_status(asked: Asked) -> int:
 
 
 async def _show(asked: Asked) -> None:
-    await reach(asked.url)
     console = Console(file=sys.stdout, highlight=False)
     async for body in _pages(asked):
         if asked.raw:
@@ -63,15 +62,27 @@ async def _show(asked: Asked) -> None:
 
 
 async def _pages(asked: Asked) -> AsyncIterator[bytes]:
+    """Once it has answered, a watched worker may be away, as while it is started again: said once, until it answers."""
+    has_answered, said = False, ""
     while True:
         began_s = anyio.current_time()
-        yield await _ask(asked)
+        try:
+            page = await _ask(asked)
+        except (DependencyUnreachable, Refused) as exc:
+            if not has_answered:
+                raise
+            if said != (said := f"{exc}; asked again until it answers"):
+                print(said, file=sys.stderr, flush=True)
+        else:
+            has_answered, said = True, ""
+            yield page
         if not asked.watch:
             return
         await anyio.sleep_until(began_s + WATCH_EVERY_S)
 
 
 async def _ask(asked: Asked) -> bytes:
+    await reach(asked.url)
     headers = {"authorization": f"Bearer {asked.key}"} if asked.key else {}
     try:
         page = await read_page(f"{asked.url}/status", within_s=ASK_WITHIN_S, headers=headers)
