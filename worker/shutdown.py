@@ -327,19 +327,13 @@ class Shutdown:
             proof = await rooms.handover.checkpoint(tenure, closed)
             if account is not None:
                 account.close(tenure, proof.tail)
-            is_released = await rooms.registry.release(proof, to=to)
+            await rooms.registry.release(proof, to=to)
         except StaleToken:
             rooms.registry.refused(tenure)
-            return
         except AWAY as exc:
             log.warning(
                 "shard_not_released", shard=tenure.shard, cause=str(exc), next_step="tried once more at the end, then left to its lease"
             )
-            return
-        if account is not None:
-            account.is_released = is_released
-            account.released_to = to if is_released else None
-            account.held_after_signal_ms = round((self._clock() - self._signal_at_s) * 1000)
 
     def _leave_to_their_leases(self, tenures: Sequence[Tenure]) -> None:
         """What could not be given up is renewed no more, so that its lease ends soon; the journal has everything."""
@@ -348,11 +342,14 @@ class Shutdown:
             self._rooms.registry.leave(tenure)
 
     def _close_accounts(self) -> None:
-        """Of shards that were not released: what is not done is in the journal, for whoever owns them next."""
+        """What is not done is in the journal, for the next owner. A handover that began before the signal is told like any other."""
         for shard, account in self.accounts.items():
+            tenure = self._counted[shard]
             if not account.is_closed:
-                tenure = self._counted[shard]
                 account.close(tenure, max(account.tail_at_signal, tenure.completion.cursor))
+            if tenure.released_at_s is not None:
+                account.is_released, account.released_to = True, tenure.released_to
+                account.held_after_signal_ms = max(0, round((tenure.released_at_s - self._signal_at_s) * 1000))
 
     # -- time --------------------------------------------------------------------------------------------------------
 

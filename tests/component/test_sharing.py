@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +10,10 @@ import anyio
 import pytest
 
 from tests.component.rig import Rig, Worker, now_s, pass_time, rig, until, webhook
+from tests.component.sharing_world import Streams, Watch
 from tests.component.steps import At
 from worker.adapters.memory_transport import Answers, Hangs
-from worker.client_registry.port import Granted, Member, NoSockets
+from worker.client_registry.port import Member
 from worker.client_registry.rebalancing import ASK_AGAIN_S, PATIENCE_S
 from worker.client_registry.shares import MIXED_FOR_S, UNCLAIMED_S
 from worker.domain.ids import OwnerId, Shard
@@ -23,71 +23,6 @@ pytestmark = pytest.mark.anyio
 
 HOOKS = (webhook("quick"), webhook("slow"), webhook("failing"))
 EIGHT: dict[str, Any] = {"shards": 8, "instances": 16}
-
-
-class Watch:
-    """Looks over the lease table's shoulder: who was granted what, and for how long a released shard was nobody's."""
-
-    def __init__(self, it: Rig) -> None:
-        self.owners: dict[Shard, list[OwnerId]] = {}
-        self.gaps_s: list[float] = []
-        """From a release that named a successor until the next grant, whosever."""
-        self._released_at_s: dict[Shard, float] = {}
-        self._acquire, self._release = it.store.leases.acquire, it.store.leases.release
-        it.store.leases.acquire = self._watched_acquire  # type: ignore[method-assign]
-        it.store.leases.release = self._watched_release  # type: ignore[method-assign]
-
-    def moves(self) -> Counter[Shard]:
-        return Counter({shard: len(owners) - 1 for shard, owners in self.owners.items()})
-
-    async def _watched_acquire(self, shard: Shard, owner: OwnerId, **how: Any) -> Any:
-        answer = await self._acquire(shard, owner, **how)
-        if isinstance(answer, Granted):
-            owners = self.owners.setdefault(shard, [])
-            if owners[-1:] != [owner]:
-                owners.append(owner)
-            if shard in self._released_at_s:
-                self.gaps_s.append(now_s() - self._released_at_s.pop(shard))
-        return answer
-
-    async def _watched_release(self, shard: Shard, owner: OwnerId, token: Any, *, to: OwnerId | None) -> bool:
-        is_released = await self._release(shard, owner, token, to=to)
-        if is_released and to is not None:
-            self._released_at_s[shard] = now_s()
-        return is_released
-
-
-class Streams(NoSockets):
-    """Sessions of a worker that take a while to connect; `told` is what they heard, in order."""
-
-    def __init__(self, worker: Worker, told: list[tuple[str, str, Shard]], *, ready_after_s: float = 0.0) -> None:
-        self.name = worker.name
-        self.told = told
-        self.ready_after_s = ready_after_s
-        self._since_s: dict[Shard, float] = {}
-        worker.engine.sockets = worker.engine.registry.sockets = self
-
-    def _tell(self, what: str, shard: Shard) -> None:
-        self.told.append((self.name, what, shard))
-
-    def own(self, shard: Shard) -> None:
-        self._tell("own", shard)
-
-    def abort(self, shard: Shard) -> None:
-        self._tell("abort", shard)
-
-    def prepare(self, shards: frozenset[Shard]) -> None:
-        for shard in sorted(shards - self._since_s.keys()):
-            self._tell("prepare", shard)
-        for shard in sorted(self._since_s.keys() - shards):
-            self._tell("leave", shard)
-        self._since_s = {shard: self._since_s.get(shard, now_s()) for shard in shards}
-
-    def is_prepared(self, shard: Shard) -> bool:
-        return shard in self._since_s and now_s() - self._since_s[shard] >= self.ready_after_s
-
-    async def close(self, shard: Shard, *, within_s: float) -> None:
-        self._tell("close", shard)
 
 
 async def shared(it: Rig, *workers: Worker, within_s: float = 60) -> None:
@@ -349,6 +284,36 @@ async def test_a_taker_killed_at_any_step_of_a_handover_loses_nothing(k: int) ->
         await it.all_delivered(within_s=120)
         await it.nothing_waits()
         assert it.duplicates() <= may_repeat
+
+
+async def test_shards_on_their_way_at_the_signal_are_told_as_released() -> None:
+    """Their handover, begun before it, ends while PREPARE waits for it."""
+    async with rig(*HOOKS, **EIGHT) as it:
+        a = await it.owning("a")
+        releasing, may_release = anyio.Event(), anyio.Event()
+
+        async def hold(script: str) -> None:
+            if script == "release":
+                releasing.set()
+                await may_release.wait()
+
+        a.faults.before = hold
+        b = await it.start("b")
+        await releasing.wait()
+        async with anyio.create_task_group() as tasks:
+
+            async def let_go() -> None:
+                await until(lambda: a.engine.registry.is_draining, within_s=5, what="the signal has come")
+                await pass_time(0.05)
+                may_release.set()
+
+            tasks.start_soon(let_go)
+            shutdown = await it.shut_down(a)
+        accounts = list(shutdown.accounts.values())
+        assert {account.released_to for account in accounts} == {b.owner}
+        assert balances(ledger(accounts)), ledger(accounts)
+        assert shutdown.left_nothing
+        await shared(it, b)
 
 
 @pytest.mark.parametrize("k", range(1, 31, 2))

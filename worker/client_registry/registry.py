@@ -332,6 +332,8 @@ class Registry:
             released = await self._leases.release(proof.shard, self.identity.owner, proof.token, to=to)
         finally:
             tenure.is_being_released = False
+        if released:
+            tenure.released_at_s, tenure.released_to = self._clock(), to
         self._end(tenure)
         return released
 

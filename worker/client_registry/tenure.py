@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from worker.domain.ids import Shard, Token
+from worker.domain.ids import OwnerId, Shard, Token
 from worker.journal.completion import Completion
 
 
@@ -35,6 +35,8 @@ class Tenure:
         "granted_at_s",
         "is_being_released",
         "is_reading",
+        "released_at_s",
+        "released_to",
         "shard",
         "since",
         "state",
@@ -56,6 +58,9 @@ class Tenure:
         """Whether it came by a handover."""
         self.is_being_released = False
         """From the asking to the answer: a renewal that finds no lease any more has lost nothing."""
+        self.released_at_s: float | None = None
+        """When the lease was given up, and to whom (None: to whoever comes)."""
+        self.released_to: OwnerId | None = None
         self.is_reading = True
         """False once a drain or a handover has told the reader to leave the rest in the journal."""
 
