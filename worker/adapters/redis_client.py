@@ -84,9 +84,10 @@ class RedisClient:
         """One command, one reply. `block_s` is how long the server itself may wait; it is added to the deadline."""
         return (await self.exchange([command], block_s=block_s))[0]
 
-    async def exchange(self, commands: Sequence[Command], *, block_s: float = 0.0) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command], *, block_s: float = 0.0, may_fail: int = 0) -> list[Any]:
         """All commands in one write on one connection, their replies in order. Raises the first error among them, after reading all.
 
+        `may_fail`: so many of the last may be refused; their errors stand among the replies.
         Raises `StoreUnavailable`, `StoreFull`, and `ResponseError` for what only a bug can provoke (and for `STALE`).
         """
         try:
@@ -98,7 +99,7 @@ class RedisClient:
             raise StoreUnavailable(msg) from exc
         except (RedisError, OSError) as exc:
             raise _translated(exc, self.name) from exc
-        for reply in replies:
+        for reply in replies[: len(replies) - may_fail]:
             if isinstance(reply, ResponseError):
                 raise _translated(reply, self.name) from reply
         return replies

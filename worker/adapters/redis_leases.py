@@ -65,7 +65,9 @@ class RedisLeases:
 
     async def release(self, shard: Shard, owner: OwnerId, token: Token, *, to: OwnerId | None) -> bool:
         release = RELEASE.call((ShardKeys(shard).lease,), (owner, token, to or "", RESERVED_FOR_MS))
-        released, *_ = await self._lease.exchange([release, *(_wake(to) if to else ())])
+        wake = _wake(to) if to else ()
+        # At maxmemory a wake-up is refused and a release is not: the taker looks by itself, a little later.
+        released, *_ = await self._lease.exchange([release, *wake], may_fail=len(wake))
         return bool(released)
 
     async def holders(self, shards: Sequence[Shard]) -> dict[Shard, OwnerId]:
