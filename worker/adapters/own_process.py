@@ -11,6 +11,8 @@ from worker.adapters.clock import rfc3339, utc_now
 from worker.lifecycle import monotonic_s
 
 KIB = 1024
+VERSION = version("whatsapp-event-worker")
+"""Looked for among the installed files while modules are loaded: later it would hold the loop."""
 
 
 class OwnProcess:
@@ -21,7 +23,6 @@ class OwnProcess:
         self._of = of
         self._started_at = rfc3339(utc_now())
         self._started_s = monotonic_s()
-        self._version = version("whatsapp-event-worker")
 
     def statistics(self) -> dict[str, object]:
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -29,7 +30,7 @@ class OwnProcess:
             "index": self._index,
             "of": self._of,
             "pid": os.getpid(),
-            "version": self._version,
+            "version": VERSION,
             "python": platform.python_version(),
             "started_at": self._started_at,
             "uptime_s": round(monotonic_s() - self._started_s, 1),
