@@ -158,12 +158,22 @@ async def test_memory_fill_is_used_over_the_limit(store: RedisStore, redis: Redi
     assert 0 < await store.room.memory_fill() < 0.1
 
 
+async def why_not_appended(store: RedisStore) -> str:
+    """Asked again where a busy machine answered nothing in time."""
+    why = ""
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.journal.append(SHARD, [event("a")])
+        why = str(refused.value)
+        if "no answer" not in why:
+            break
+    return why
+
+
 async def test_replicated_means_that_a_replica_has_it(server: RealRedis, redis: RedisClient, replica: RealRedis) -> None:
     async with open_redis_store(server.url, shards=SHARDS, replicated=True) as store:
-        with pytest.raises(StoreUnavailable, match="no replica"):
-            await store.journal.append(SHARD, [event("a")])
-        with pytest.raises(StoreUnavailable, match="no replica"):
-            await store.journal.append(SHARD, [event("a")])
+        assert "no replica" in await why_not_appended(store)
+        assert "no replica" in await why_not_appended(store), "a segment of duplicates waits too"
         async with replicating(replica, server):
             assert await store.journal.append(SHARD, [event("a")]) == [(1, True)], "a segment of duplicates waits for the replica too"
             assert await store.journal.append(SHARD, [event("b")]) == [(2, False)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.adapters.sockets.sse import EventStream, StreamEvent
@@ -67,7 +67,8 @@ PIECES = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@given(PIECES, st.lists(st.integers(min_value=0), max_size=30))
+@example(stream=b"data: a\r\ndata: b\r\n\r\n", cuts=[8])
+@given(stream=PIECES, cuts=st.lists(st.integers(min_value=0), max_size=30))
 def test_where_a_stream_is_cut_makes_no_difference(stream: bytes, cuts: list[int]) -> None:
     assert read(stream, *cuts) == read(stream) == read(stream, *range(len(stream)))
 
