@@ -183,9 +183,10 @@ def drain_report(departure: Departure, leavings: Leavings, *, exit_code: int) ->
 
 def in_words(report: Mapping[str, Any]) -> str:
     """The report as one line for a person: `stopped in 2.6 s: 5 delivered, 0 parked, nothing lost, exit 0`."""
-    sums, code = report["ledger"], report["exit_code"]
+    sums, code, waited = report["ledger"], report["exit_code"], report["at_signal"].get("retry_queue")
     told = [f"{report['during']['delivered']} delivered", f"{sums['parked']} parked"]
     told += [f"{sums[key]} {name}" for key, name in (("dead", "dead letters"), ("in_journal", "left in the journal")) if sums[key]]
+    told += [f"{waited:,} wait for a retry from before"] if waited else []
     told.append("nothing lost" if code in _NOTHING_LOST else "not all of it proved durable: see the log above")
     return f"stopped in {sum(phase['ms'] for phase in report['phases']) / 1000:.1f} s: {', '.join(told)}, exit {code}"
 

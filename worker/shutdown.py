@@ -142,6 +142,7 @@ class Shutdown:
         self.at_signal = {
             "buffered": rooms.buffer.events,
             "in_flight": rooms.pipeline.in_flight,
+            "retry_queue": rooms.retry_pump.depth,
             "oldest_age_s": round(rooms.pipeline.oldest_age_s(), 3),
         }
         for tenure in rooms.registry.active():

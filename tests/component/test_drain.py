@@ -139,6 +139,18 @@ async def test_a_hanging_webhook_does_not_hold_up_the_drain_and_gets_its_event_l
         assert it.duplicates() == 0
 
 
+async def test_what_waited_for_a_retry_at_the_signal_is_told() -> None:
+    """It is no event of the ledger: it left the journal when it was parked."""
+    async with rig(webhook("failing")) as it:
+        a = await it.owning()
+        it.answer("failing", Answers(status=500))
+        await it.push(a, 4)
+        await until(lambda: a.engine.retry_pump.depth == 4, within_s=30, what="all four are parked and seen")
+        shutdown = await it.shut_down(a)
+        assert shutdown.at_signal["retry_queue"] == 4
+        assert set(sums(shutdown).values()) == {0}
+
+
 async def test_what_cannot_be_delivered_in_time_is_durable_and_comes_after_the_restart() -> None:
     async with rig(webhook("slow", deadline_s=30.0)) as it:
         a = await it.owning()

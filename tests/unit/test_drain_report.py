@@ -115,12 +115,18 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
             75,
             "stopped in 2.6 s: 5 delivered, 2 parked, 1 dead letters, 3 left in the journal, nothing lost, exit 75",
         ),
+        (
+            {"waiting": 207},
+            0,
+            "stopped in 2.6 s: 5 delivered, 2 parked, 207 wait for a retry from before, nothing lost, exit 0",
+        ),
         ({}, 70, "stopped in 2.6 s: 5 delivered, 2 parked, not all of it proved durable: see the log above, exit 70"),
     ],
 )
 def test_the_report_in_words_says_what_became_of_everything(more: dict[str, int], exit_code: int, line: str) -> None:
     report = {
         "phases": [{"name": "drain", "ms": 2_576, "cut": False}, {"name": "handover", "ms": 24, "cut": False}],
+        "at_signal": {"retry_queue": more.pop("waiting", 0)},
         "during": {"delivered": 5},
         "ledger": {"parked": 2, "dead": 0, "in_journal": 0, **more},
         "exit_code": exit_code,

@@ -29,6 +29,9 @@ FROM_GOOD_TO_BAD = [
 def report(**more: Any) -> dict[str, Any]:
     """One child's: an event was there, one came, one was delivered, one was left."""
     return {
+        "reason": "deployment",
+        "reason_source": "membership",
+        "budget_s": 20.0,
         "phases": [{"name": "prepare", "ms": 5, "cut": False}, {"name": "drain", "ms": 100, "cut": False}],
         "at_signal": {"buffered": 1, "in_flight": 1, "journal_backlog": 1, "oldest_age_s": 0.25},
         "during": {"accepted": 1, "refused": 0, "delivered": 2, "failed": 0},
@@ -36,6 +39,7 @@ def report(**more: Any) -> dict[str, Any]:
         "receipts": {"sent": 3, "handed_over": 1},
         "undurable_ids": [],
         "shards": [{"shard": 1, "released": True}, {"shard": 2, "released": False}],
+        "stuck": [],
         "loop_lag_max_ms": 7,
         "ledger": {"pending_at_signal": 1, "appended": 1, "completed": 1, "parked": 0, "dead": 0, "in_journal": 1},
         "balances": True,
@@ -79,9 +83,17 @@ def test_counts_are_summed_and_times_are_the_longest() -> None:
     assert told["during"] == {"accepted": 2, "refused": 0, "delivered": 4, "failed": 0}
     assert told["receipts"] == {"sent": 6, "handed_over": 2}
     assert told["undurable_ids"] == ["lost"]
-    assert told["shards"] == {"held": 4, "released": 2}
+    assert (told["shards_held"], told["shards_released"], "shards" in told) == (4, 2, False)
     assert told["ledger"] == {"pending_at_signal": 2, "appended": 2, "completed": 2, "parked": 0, "dead": 0, "in_journal": 2}
     assert (told["loop_lag_max_ms"], told["balances"], told["exit_codes"], told["exit_code"]) == (70, True, [0, 75], 75)
+
+
+def test_the_sum_says_why_they_were_stopped_how_patient_they_were_and_where_they_stuck() -> None:
+    stuck = [{"task": "deliver", "at": "pipeline.py:1"}]
+    told = total(report(), report(reason="scale_in", budget_s=30.0, stuck=stuck), report(), codes=[ExitCode.CLEAN] * 3)
+    assert (told["reason"], told["reason_source"], told["budget_s"], told["stuck"]) == ("deployment, scale_in", "membership", 30.0, stuck)
+    none = total(codes=[ExitCode.WATCHDOG])
+    assert (none["reason"], none["reason_source"], none["budget_s"], none["stuck"]) == ("unknown", "none", 0, [])
 
 
 def test_one_report_that_does_not_balance_makes_a_sum_that_does_not_even_where_another_makes_up_for_it() -> None:

@@ -40,23 +40,32 @@ def summed(
     return {
         "message": "drain reports, summed",
         "event": "drain_reports_summed",
+        "reason": _each_once([report["reason"] for report in reports]) or "unknown",
+        "reason_source": _each_once([report["reason_source"] for report in reports]) or "none",
         "signal": signal,
         "signals_seen": signals_seen,
         "processes": processes,
         "reports": len(reports),
+        "budget_s": max((report["budget_s"] for report in reports), default=0),
         "phases": _phases([report["phases"] for report in reports]),
         "at_signal": {name: round(value, 3) for name, value in _sums([report["at_signal"] for report in reports], "oldest_age_s").items()},
         "during": {"delivered": 0} | _sums([report["during"] for report in reports]),
         "spilled": _sums([report["spilled"] for report in reports]),
         "receipts": _sums([report["receipts"] for report in reports]),
+        "shards_held": len(shards),
+        "shards_released": sum(1 for shard in shards if shard["released"]),
+        "stuck": [one for report in reports for one in report["stuck"]],
         "undurable_ids": [key for report in reports for key in report["undurable_ids"]],
-        "shards": {"held": len(shards), "released": sum(1 for shard in shards if shard["released"])},
         "loop_lag_max_ms": max((report["loop_lag_max_ms"] for report in reports), default=0),
         "ledger": ledger,
         "balances": balances(ledger) and all(report["balances"] for report in reports),
         "exit_codes": [int(code) for code in codes],
         "exit_code": int(worst(codes)),
     }
+
+
+def _each_once(words: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
 
 
 def live_total(facts: Sequence[Mapping[str, object]]) -> dict[str, object]:
