@@ -11,11 +11,12 @@ import sys
 if __name__ == "__main__" and sys.argv[1:2] in ([], ["run"]):
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT))
 
-from worker.lifecycle import arm
+from worker.lifecycle import arm, open_standard_streams
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs what was asked for and answers the exit code (contract 1)."""
+    open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     signals = arm() if words[:1] in ([], ["run"]) else None
     if signals is not None and words in ([], ["run"]):

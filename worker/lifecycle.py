@@ -253,6 +253,20 @@ def raise_open_files() -> tuple[int, int]:
     return before, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def open_standard_streams() -> None:
+    """Whichever of descriptors 0 to 2 is closed leads to nowhere from here on.
+
+    Call first: the next file opened would take its place, and the event loop ends a process that asks it to close one of these.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
 def calm_collector() -> None:
     """Once everything is built: the cycle collector leaves what is there alone and looks at young objects in larger portions.
 

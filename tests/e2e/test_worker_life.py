@@ -57,6 +57,16 @@ async def test_events_flow_and_sigterm_ends_with_0_and_a_report_that_balances(ri
     state("sigterm under load", ready_s=ready_s, drain_ms=sum(phase["ms"] for phase in report["phases"]), ledger=report["ledger"])
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_worker_whose_standard_streams_were_closed_lives_and_ends_like_any_other(rig: Rig, closed: str) -> None:
+    worker = rig.worker(declared([Hook("all", rig.sink.url("all"))]))
+    worker.command = ["sh", "-c", f"exec {sys.executable} -m worker run {closed}"]
+    await worker.start()
+    await rig.gateway(worker).push_many(20)
+    await until(lambda: len(rig.sink.got("all")) == 20, 30, "events flow")
+    assert (await worker.stop())[0] == 0
+
+
 async def test_a_killed_worker_leaves_no_server_and_the_next_one_serves_at_once(rig: Rig) -> None:
     """With leases of a minute: whoever waited for one would be seen."""
     worker = rig.worker(declared([Hook("crm", rig.sink.url("crm"))]), REGISTRY__LEASE_TTL_S="60")
