@@ -27,6 +27,8 @@ import uvloop
 
 from benchmarks.whole import proc
 from tests.contract.hostile_endpoint import CERTIFICATE
+from worker.adapters.memory_faults import StoreFaults
+from worker.adapters.memory_resume_points import MemoryResumePoints
 from worker.adapters.sockets import open_connector
 from worker.domain.catalog import Instance
 from worker.domain.ids import InstanceId, Shard, TenantId
@@ -37,6 +39,7 @@ from worker.lifecycle import calm_collector, raise_open_files
 from worker.metrics import Metrics
 from worker.websocket.chronicle import Clocks
 from worker.websocket.port import Connector
+from worker.websocket.resume_points import Bookmarks
 from worker.websocket.sessions import Ask, Sessions
 
 AT_A_TIME = 50
@@ -113,7 +116,9 @@ async def session(url: str, stack: AsyncExitStack) -> Hold:
     turns = anyio.CapacityLimiter(AT_A_TIME)
     clocks = Clocks(monotonic_s=time.monotonic, unit_random=random.random, wall=str)
     ask = Ask(owns=lambda _shard: True, turn=lambda _connector: turns)
-    sessions = Sessions(cast("Frames", None), clocks, ask, Metrics())  # no frame comes
+    sessions = Sessions(
+        cast("Frames", None), Bookmarks(MemoryResumePoints(StoreFaults(), time.monotonic)), clocks, ask, Metrics()
+    )  # no frame comes
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
     await tasks.start(sessions.run)

@@ -168,6 +168,7 @@ class Engine:
             shards=self._settings.shards,
             connectors=world.connectors,
             frames=self.ingest.frames,
+            resume_points=self._store.resume_points,
             owns=lambda shard: any(t.shard == shard and t.may_write(clock()) for t in self.registry.active()),
         )
         clocks = SessionClocks(monotonic_s=clock, unit_random=world.clocks.unit_random, wall=self.wall)

@@ -21,6 +21,7 @@ from worker.ingest.preparation import Stamps
 from worker.journal.port import Checkpoints, Journal
 from worker.orchestrator.streams import StreamLimits
 from worker.websocket.port import Connector
+from worker.websocket.resume_points import ResumePoints
 
 
 class Store(Protocol):
@@ -46,6 +47,8 @@ class Store(Protocol):
     def attempts_log(self) -> AttemptsLog: ...
     @property
     def drain_reports(self) -> DrainReports: ...
+    @property
+    def resume_points(self) -> ResumePoints: ...
     @property
     def directory(self) -> Directory: ...
     @property

@@ -42,6 +42,7 @@ class Seat:
         self.webhook_states: Any = Line(store.webhook_states, faults)
         self.attempts_log: Any = Line(store.attempts_log, faults)
         self.drain_reports: Any = Line(store.drain_reports, faults)
+        self.resume_points: Any = Line(store.resume_points, faults)
         self.directory: Any = Line(store.directory, faults)
         self.leases: Any = Line(store.leases, faults)
         self.membership: Any = Line(store.membership, faults)

@@ -146,7 +146,14 @@ async def sockets_world(
     door = Door(store.room, [Shard(n) for n in range(SHARDS)], ROOMY)
     stamps = Stamps(received_at=received_at, fresh_key=lambda: EventKey(f"ulid:{chance()}"))
     ingest = Ingest(Preparation(catalog=catalog, shards=SHARDS, stamps=stamps), GATEWAYS, writer, door, metrics, now_s)
-    read = Read(catalog=catalog, shards=SHARDS, connectors={BROKER: gateway.connector()}, frames=ingest.frames, owns=owned.__contains__)
+    read = Read(
+        catalog=catalog,
+        shards=SHARDS,
+        connectors={BROKER: gateway.connector()},
+        frames=ingest.frames,
+        resume_points=store.resume_points,
+        owns=owned.__contains__,
+    )
     clocks = Clocks(monotonic_s=now_s, unit_random=chance, wall=received_at)
     with capture_logs() as logs:
         streams = Streams(read, clocks, metrics, limits or StreamLimits())

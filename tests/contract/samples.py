@@ -25,6 +25,7 @@ from worker.event_integration.webhook_states import WebhookStates
 from worker.instances.idempotency import Idempotency
 from worker.instances.snapshots import Snapshots
 from worker.journal.port import Checkpoints, Journal, NewEvent
+from worker.websocket.resume_points import ResumePoints
 
 T = TypeVar("T")
 
@@ -71,6 +72,8 @@ class Store(Protocol):
     def contacts(self) -> ContactStore: ...
     @property
     def drain_reports(self) -> DrainReports: ...
+    @property
+    def resume_points(self) -> ResumePoints: ...
     @property
     def call_counts(self) -> CallCounts: ...
     @property

@@ -32,6 +32,26 @@ SESSIONS = (
         ),
     ),
     Mutant(
+        name="a place to go on from that is not durable",
+        file="worker/websocket/filing.py",
+        old="        self._held.append(held)\n",
+        new="        self._held.append(held)\n        self._desk.bookmarks.note(self.instance.id, str(frame.event_id))\n",
+        killers=(
+            "tests/component/test_resume_points.py::test_what_is_not_durable_yet_is_no_place_to_go_on_from",
+            "tests/component/test_resume_points.py::test_a_point_is_durable_whenever_it_is_looked_at",
+        ),
+    ),
+    Mutant(
+        name="a stream that begins anew with each process",
+        file="worker/websocket/filing.py",
+        old="            self._last_id = await self._desk.bookmarks.of(self.instance.id)\n",
+        new="            self._last_id = None\n",
+        killers=(
+            "tests/component/test_resume_points.py::test_a_restart_when_the_store_has_forgotten_the_keys_delivers_nothing_twice[left]",
+            "tests/component/test_resume_points.py::test_a_restart_when_the_store_has_forgotten_the_keys_delivers_nothing_twice[killed]",
+        ),
+    ),
+    Mutant(
         name="a stream that took its place taken back unasked",
         file="worker/websocket/session.py",
         old="closed.reason is CloseReason.REPLACED and not self._around.desk.owns(self.shard)",

@@ -15,6 +15,9 @@ import anyio
 from worker.domain.catalog import Instance
 from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, Connection, ConnectionClosed, Frame
 
+REPLAYED = 200
+"""Events that a gateway with a memory tells every new reader, acknowledged or not."""
+
 
 @dataclass(slots=True)
 class Troubles:
@@ -91,10 +94,13 @@ class MemoryGateway:
             kept.is_acknowledged = kept.is_acknowledged or kept.frame.event_id in wanted
 
     def missed(self, name: str, after: str | None) -> list[Frame]:
-        """What a new reader is told first: all behind `after`, or, where that says nothing, all that no receipt came for."""
-        frames = [kept.frame for kept in self.kept.get(name, ())]
-        ids = [frame.event_id for frame in frames]
-        return frames[ids.index(after) + 1 :] if after in ids else self.unacknowledged(name)
+        """What a new reader is told first: what no receipt came for, and the newest, or all behind `after` where that is among these."""
+        kept = self.kept.get(name, [])
+        newest = kept[-REPLAYED:]
+        ids = [one.frame.event_id for one in newest]
+        repeated = newest[ids.index(after) + 1 :] if after in ids else newest
+        listed = [one for one in kept[: len(kept) - len(repeated)] if not one.is_acknowledged]
+        return [one.frame for one in (*listed, *repeated)]
 
 
 class MemoryConnector:

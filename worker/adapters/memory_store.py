@@ -22,6 +22,7 @@ from worker.adapters.memory_instances import MemoryIdempotency, MemorySnapshots
 from worker.adapters.memory_journal import MemoryCheckpoints, MemoryJournal
 from worker.adapters.memory_leases import MemoryLeases, MemoryMembership
 from worker.adapters.memory_past import MemoryDeadLetters, MemoryPast
+from worker.adapters.memory_resume_points import MemoryResumePoints
 from worker.adapters.memory_retry_queue import MemoryRetryQueue, MemoryRoom
 from worker.adapters.memory_shard import MemoryRoomLimit, MemoryShard, RememberedKeys
 from worker.adapters.memory_webhook_states import MemoryWebhookStates
@@ -66,6 +67,7 @@ class MemoryStore:
         self.contacts = MemoryContacts(self.faults, clock)
         self.directory = MemoryDirectory(self.faults, clock)
         self.drain_reports = MemoryDrainReports(self.faults)
+        self.resume_points = MemoryResumePoints(self.faults, clock)
         self.call_counts = MemoryCallCounts(self.faults)
         self.leases = MemoryLeases(state, self.faults, clock)
         self.membership = MemoryMembership(self.faults, clock)

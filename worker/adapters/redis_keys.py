@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from worker.domain.ids import EventKey, OwnerId, Shard, TenantId, WebhookId
+from worker.domain.ids import EventKey, InstanceId, OwnerId, Shard, TenantId, WebhookId
 
 RING_SLOTS = 4
 CONFIG = "{wa}:config"
@@ -104,6 +104,9 @@ class ShardKeys:
 
     def payload(self, event_key: EventKey) -> str:
         return f"{self._tag}payload:{event_key}"
+
+    def resume(self, instance_id: InstanceId) -> str:
+        return f"{self._tag}resume:{instance_id}"
 
     def due_of(self, webhook_id: WebhookId) -> str:
         return f"{self._tag}due:{webhook_id}"

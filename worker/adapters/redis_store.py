@@ -32,6 +32,7 @@ from worker.adapters.redis_instances import RedisIdempotency, RedisSnapshots
 from worker.adapters.redis_journal import RedisCheckpoints, RedisJournal
 from worker.adapters.redis_leases import RedisLeases, RedisMembership
 from worker.adapters.redis_past import RedisDeadLetters, RedisPast
+from worker.adapters.redis_resume_points import RedisResumePoints
 from worker.adapters.redis_retry_queue import RedisRetryQueue, RedisRoom
 from worker.adapters.redis_webhook_states import RedisWebhookStates
 from worker.domain.errors import ConfigurationError
@@ -93,6 +94,7 @@ class RedisStore:
         self.contacts = RedisContacts(self._data)
         self.directory = RedisDirectory(self._data, self._blocking)
         self.drain_reports = RedisDrainReports(self._data)
+        self.resume_points = RedisResumePoints(self._data, shards=shards)
         self.call_counts = RedisCallCounts(url)
         self.leases = RedisLeases(self._lease)
         self.membership = RedisMembership(self._lease, self._blocking)

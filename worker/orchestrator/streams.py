@@ -13,6 +13,7 @@ from worker.orchestrator.orchestrator import Orchestrator
 from worker.orchestrator.waves import Pace, Waves
 from worker.websocket.chronicle import Clocks
 from worker.websocket.port import Connector
+from worker.websocket.resume_points import Bookmarks, ResumePoints
 from worker.websocket.sessions import Ask, Sessions
 
 
@@ -32,6 +33,7 @@ class Read:
     shards: int
     connectors: Mapping[str, Connector]
     frames: Frames
+    resume_points: ResumePoints
     owns: Callable[[Shard], bool]
 
 
@@ -40,7 +42,7 @@ class Streams:
 
     def __init__(self, read: Read, clocks: Clocks, metrics: Metrics, limits: StreamLimits) -> None:
         waves = Waves(limits.pace, clocks.monotonic_s, clocks.unit_random)
-        self.sessions = Sessions(read.frames, clocks, Ask(owns=read.owns, turn=waves.turn), metrics)
+        self.sessions = Sessions(read.frames, Bookmarks(read.resume_points), clocks, Ask(owns=read.owns, turn=waves.turn), metrics)
         self.orchestrator = Orchestrator(read.catalog, read.connectors, self.sessions, shards=read.shards, max_sessions=limits.max_sessions)
 
     def statistics(self) -> dict[str, object]:

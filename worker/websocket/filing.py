@@ -20,6 +20,7 @@ from worker.ingest.preparation import Prepared
 from worker.websocket.chronicle import Chronicle
 from worker.websocket.patience import RECEIPT_PAUSE_S, RECEIPT_S, STALL_S
 from worker.websocket.port import Connection, ConnectionClosed, Frame
+from worker.websocket.resume_points import Bookmarks
 
 HAND_FRAMES = 256
 HAND_BYTES = 1 << 20
@@ -71,6 +72,7 @@ class Desk:
     """What every filing needs, the same for all. `owns`: whether the shard is provably ours at this moment."""
 
     frames: Frames
+    bookmarks: Bookmarks
     clock: Callable[[], float]
     owns: Callable[[Shard], bool]
     spawn: Callable[[Callable[[], Awaitable[None]]], None]
@@ -126,7 +128,7 @@ class Filing:
         self._held_bytes = 0
         self._owed: list[str] = []
         self._last_id: str | None = None
-        """Of the last frame that is durable."""
+        """Of the last frame that is durable, of this session or of those before it."""
         self._is_anew = False
         """Receipts were left to the gateway's next telling."""
         self._is_working = False
@@ -162,8 +164,10 @@ class Filing:
         """How long the oldest frame in hand has been there."""
         return now_s - self._held[0].read_at_s if self._held else 0.0
 
-    def resume_id(self) -> str | None:
-        """Behind which the gateway goes on; None: it tells again all that no receipt came for. For the next connection."""
+    async def resume_id(self) -> str | None:
+        """Behind which the gateway goes on; None: it tells again whatever it has. For the next connection, once all in hand is durable."""
+        if self._last_id is None and self._wants_receipts:
+            self._last_id = await self._desk.bookmarks.of(self.instance.id)
         after, self._is_anew = None if self._is_anew else self._last_id, False
         return after
 
@@ -247,6 +251,8 @@ class Filing:
                 self._last_id = held.event_id
                 if self._wants_receipts:
                     self._owed.append(held.event_id)
+        if self._wants_receipts and self._last_id is not None:
+            self._desk.bookmarks.note(self.instance.id, self._last_id)
         if len(self._owed) > OWED_AT_MOST:
             self._is_anew = True
             self.hand_over()

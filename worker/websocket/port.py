@@ -109,6 +109,7 @@ class Connector(Protocol):
     async def connect(self, instance: Instance, *, after: str | None, timeout_s: float) -> Connection:
         """Opens the instance's stream; `after`: the `event_id` of the last frame that is durable, where the gateway resumes by it.
 
+        Whatever that says, it is told again what no receipt came for. None, or an id not known any more: also some that had theirs.
         Raises `ConnectionClosed` (`REFUSED`, `UNAUTHORIZED`, `UNKNOWN_INSTANCE`, `TIMEOUT`, `PROTOCOL`). Cancelling leaves nothing open.
         """
         ...

@@ -203,7 +203,7 @@ class Session:
         try:
             with anyio.CancelScope() as self._waiting:
                 async with self._around.turn(self._connector):
-                    after = self.filing.resume_id()
+                    after = await self.filing.resume_id()
                     self._connection = await self._connector.connect(self.instance, after=after, timeout_s=patience.CONNECT_S)
         except ConnectionClosed as closed:
             self._lost(closed)

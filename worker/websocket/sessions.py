@@ -23,6 +23,7 @@ from worker.metrics import Metrics
 from worker.websocket.chronicle import Chronicle, Clocks
 from worker.websocket.filing import Desk, Hands, Receipts
 from worker.websocket.port import Connector
+from worker.websocket.resume_points import Bookmarks
 from worker.websocket.session import Dark, Session, Surroundings
 from worker.websocket.states import READING, Event, State
 
@@ -60,7 +61,7 @@ class _Running:
 class Sessions:
     """`run` in a task group that outlives the orchestrator; the rest is called from any task and waits for nobody, unless it says so."""
 
-    def __init__(self, frames: Frames, clocks: Clocks, ask: Ask, metrics: Metrics) -> None:
+    def __init__(self, frames: Frames, bookmarks: Bookmarks, clocks: Clocks, ask: Ask, metrics: Metrics) -> None:
         self.receipts = Receipts()
         self.on_over: Callable[[InstanceId, bool], None] = lambda _instance_id, _is_superseded: None
         """Called when an instance's session is over: it may be started again. Superseded: somebody who owns the shard took its place."""
@@ -73,6 +74,7 @@ class Sessions:
         self._around = Surroundings(
             desk=Desk(
                 frames=frames,
+                bookmarks=bookmarks,
                 clock=clocks.monotonic_s,
                 owns=ask.owns,
                 spawn=self._spawn,
@@ -90,6 +92,7 @@ class Sessions:
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled: then every connection is closed, and what is in hand stays there (`undurable`)."""
         async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._around.desk.bookmarks.run)
             task_status.started()
             while True:
                 await anyio.sleep(SWEEP_EVERY_S)
@@ -141,10 +144,13 @@ class Sessions:
 
     async def close_all(self, *, within_s: float = CLOSE_ALL_S) -> None:
         """TEARDOWN: everybody leaves. Bounded; never raises. What is in hand is tried on until the process ends."""
+        ends_s = anyio.current_time() + within_s
         self.leave(list(self._running))
         await self.wait_over(list(self._running), within_s=within_s)
         for running in self._running.values():
             running.session.filing.hand_over()
+        with anyio.move_on_after(ends_s - anyio.current_time()):
+            await self._around.desk.bookmarks.save()
 
     def is_running(self, instance_id: InstanceId) -> bool:
         """Until it is over: also while it leaves."""
