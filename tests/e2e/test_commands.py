@@ -77,7 +77,7 @@ def test_check_fails_at_once_with_69_where_nobody_answers() -> None:
         ended = worker("check", WORKER_REDIS__URL=f"redis://:password-of-ours@127.0.0.1:{unheard.getsockname()[1]}/0")
     assert ended.returncode == 69
     assert "127.0.0.1" in ended.stderr
-    assert ended.stderr.endswith("nothing was sent; start it, or correct WORKER_REDIS__URL\n")
+    assert ended.stderr.endswith("nothing was sent; start it, or correct redis.url (WORKER_REDIS__URL)\n")
     assert "password-of-ours" not in ended.stderr + ended.stdout
 
 
@@ -154,7 +154,7 @@ def test_simulate_without_a_worker_says_so_at_once(config: Path) -> None:
         port = unheard.getsockname()[1]
         ended = worker("simulate", "--instances", "i-generic", WORKER_CONFIG=str(config), WORKER_HTTP__PORT=str(port))
     assert (ended.returncode, ended.stdout) == (69, "")
-    next_step = "start the worker, or say where it listens with --url or WORKER_HTTP__PORT"
+    next_step = "start the worker, or say where it listens with --url or http.port (WORKER_HTTP__PORT)"
     assert ended.stderr == f"no worker at 127.0.0.1 port {port}: connection refused; {next_step}\n"
 
 

@@ -181,7 +181,7 @@ def test_a_stranger_with_the_same_process_id_is_left_alone(tmp_path: Path) -> No
 
 async def test_a_directory_that_cannot_be_made_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match=r"WORKER_DATA_DIR=.*name a directory"):
+    with pytest.raises(ConfigurationError, match=r"data_dir \(WORKER_DATA_DIR\): .*name a directory"):
         async with embedded_redis(tmp_path / "file" / "data"):
             raise AssertionError("must not start")
 

@@ -22,7 +22,7 @@ def run(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
 def test_a_store_that_stays_unreachable_ends_in_69_with_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     ended = run(tmp_path, WORKER_REDIS__URL="redis://127.0.0.1:1/0", WORKER_STARTUP__WAIT_S="1")
     assert ended.returncode == 69
-    assert "correct WORKER_REDIS__URL" in ended.stderr
+    assert "correct redis.url (WORKER_REDIS__URL)" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -312,7 +312,7 @@ async def test_an_error_has_the_contracts_shape() -> None:
 
 async def test_a_port_in_use_is_a_configuration_error_that_names_it() -> None:
     async with site() as it:
-        with pytest.raises(ConfigurationError, match=f"WORKER_HTTP__PORT: {it.port} "):
+        with pytest.raises(ConfigurationError, match=rf"http\.port \(WORKER_HTTP__PORT\): {it.port} "):
             async with serving(application([], max_body_bytes=1), "127.0.0.1", it.port):
                 raise AssertionError("must not listen")
 
@@ -346,6 +346,6 @@ async def test_a_fault_in_a_page_is_500_with_its_shape_and_shows_nothing_of_itse
 
 
 async def test_an_address_that_is_not_ours_is_a_configuration_error_that_names_it() -> None:
-    with pytest.raises(ConfigurationError, match=r"WORKER_HTTP__HOST: cannot listen on 192\.0\.2\.1:0"):
+    with pytest.raises(ConfigurationError, match=r"http\.host \(WORKER_HTTP__HOST\): cannot listen on 192\.0\.2\.1:0"):
         async with serving(application([], max_body_bytes=1), "192.0.2.1", 0):
             raise AssertionError("must not listen")

@@ -31,7 +31,7 @@ def run(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
 def test_a_store_that_stays_unreachable_ends_all_in_69_told_once(tmp_path: Path) -> None:
     ended = run(tmp_path, WORKER_REDIS__URL="redis://127.0.0.1:1/0", WORKER_STARTUP__WAIT_S="1")
     assert ended.returncode == 69
-    assert ended.stderr.count("correct WORKER_REDIS__URL") == 1
+    assert ended.stderr.count("correct redis.url (WORKER_REDIS__URL)") == 1
     assert "Traceback" not in ended.stderr
 
 
@@ -58,7 +58,7 @@ async def test_a_port_or_a_data_directory_in_use_ends_in_78_naming_it(rig: Rig) 
     same_data.worker.data_dir = first.worker.data_dir
     same_own_port.worker.command[-1] = str(first.own_ports[1])
     assert await refused(same_port.worker) == [
-        f"WORKER_HTTP__PORT: {first.worker.port} on 127.0.0.1 is in use by another process; stop that one or choose a free port"
+        f"http.port (WORKER_HTTP__PORT): {first.worker.port} on 127.0.0.1 is in use by another process; stop that one or choose a free port"
     ]
     [told] = await refused(same_own_port.worker)
     assert told.startswith(f"--process-ports: {first.own_ports[1]} on 127.0.0.1 is in use")

@@ -98,7 +98,7 @@ async def test_where_no_worker_is_it_says_so_and_ends_with_69(rig: Rig) -> None:
     assert (code, told) == (69, "")
     assert why == (
         f"no worker at 127.0.0.1 port {worker.port}: connection refused; start the worker, or say where it listens with --url or "
-        "WORKER_HTTP__PORT\n"
+        "http.port (WORKER_HTTP__PORT)\n"
     )
     assert (await status(worker, "--url", "localhost:8080"))[0] == 78
 

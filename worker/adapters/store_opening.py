@@ -64,7 +64,7 @@ async def opened_store(choice: StoreChoice) -> AsyncIterator[RedisStore]:
 
 def unreachable(why: StoreUnavailable) -> DependencyUnreachable:
     """What the operator is told once nobody waits any longer."""
-    return DependencyUnreachable(f"{why}; start it, or correct WORKER_REDIS__URL")
+    return DependencyUnreachable(f"{why}; start it, or correct redis.url (WORKER_REDIS__URL)")
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from worker.domain.errors import ConfigurationError
 LISTEN_BACKLOG = 1_024
 
 
-def opened(host: str, port: int, asked_by: str = "WORKER_HTTP__PORT") -> list[socket.socket]:
+def opened(host: str, port: int, asked_by: str = "http.port (WORKER_HTTP__PORT)") -> list[socket.socket]:
     """One for each address of `host`, as an event loop would open them; connections wait in line from here on.
 
     Blocks while the name is looked up. Raises `ConfigurationError`.
@@ -42,10 +42,10 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int] | tuple[str, i
     return listener
 
 
-def why_not(exc: OSError, host: str, port: int, asked_by: str = "WORKER_HTTP__PORT") -> str:
+def why_not(exc: OSError, host: str, port: int, asked_by: str = "http.port (WORKER_HTTP__PORT)") -> str:
     """For the operator: setting, value, what to do."""
     if exc.errno == errno.EADDRINUSE:
         return f"{asked_by}: {port} on {host} is in use by another process; stop that one or choose a free port"
     if exc.errno == errno.EACCES:
         return f"{asked_by}: {port} may not be opened by this user; choose one above 1023"
-    return f"WORKER_HTTP__HOST: cannot listen on {host}:{port} ({exc.strerror}); use an address of this machine"
+    return f"http.host (WORKER_HTTP__HOST): cannot listen on {host}:{port} ({exc.strerror}); use an address of this machine"

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from worker.commands.refusals import guarded
+from worker.domain.errors import ConfigurationError
 from worker.lifecycle import Signals
 from worker.processes.supervisor import Plan, supervise
 from worker.settings import Settings
@@ -32,11 +33,14 @@ def run_processes(signals: Signals, processes: int, ports_from: int | None) -> i
 
 
 def plan_of(settings: Settings, processes: int, ports_from: int | None) -> Plan:
-    """The parent's slice of the settings."""
+    """The parent's slice of the settings. Raises `ConfigurationError` where the children's ports would take its own."""
+    port = settings.http.port
+    if ports_from is not None and ports_from <= port < ports_from + processes:
+        raise ConfigurationError([f"--process-ports: {ports_from}: allowed: {processes} ports without http.port ({port}) among them"])
     return Plan(
         processes=processes,
         host=settings.http.host,
-        port=settings.http.port,
+        port=port,
         ports_from=ports_from,
         store_url=settings.redis.url,
         data_dir=Path(settings.data_dir) if settings.redis.is_embedded else None,

@@ -38,5 +38,5 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _nobody(host: str, port: int, cause: str) -> DependencyUnreachable:
-    next_step = "start the worker, or say where it listens with --url or WORKER_HTTP__PORT"
+    next_step = "start the worker, or say where it listens with --url or http.port (WORKER_HTTP__PORT)"
     return DependencyUnreachable(f"no worker at {host} port {port}: {cause}; {next_step}")

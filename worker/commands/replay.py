@@ -165,7 +165,7 @@ async def _ask(plan: Plan, client: HttpPush, body: bytes, console: Console) -> d
         console.print(f"{last}; asked again in {pause_s:g} s", markup=False)
         await anyio.sleep_until(anyio.current_time() + pause_s)
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-    next_step = "start the worker, or say where it listens with --url or WORKER_HTTP__PORT"
+    next_step = "start the worker, or say where it listens with --url or http.port (WORKER_HTTP__PORT)"
     raise DependencyUnreachable(f"{last} from {plan.url}, {TRIES} times; {next_step}")
 
 
