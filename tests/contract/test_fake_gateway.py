@@ -125,7 +125,7 @@ async def test_a_person_may_see_pair_push_and_take_troubles_back() -> None:
     async with a_door() as door, fake_gateway(Plan(gateway="waha")) as fake, told(fake) as person:
         await a_made_instance(fake, Push(url=door.url, secret=SECRET))
         async with person.post("/_fake/pair", json={"instance": NAME, "phone": "5511900000001"}) as answer:
-            assert answer.status == 204
+            assert (answer.status, await answer.json()) == (200, {"instance": NAME, "state": "open"})
         async with person.post("/_fake/push", json={"instance": NAME, "count": 3}) as answer:
             assert await answer.json() == {"202": 3}
         async with person.get("/_fake/instances") as answer:
@@ -139,6 +139,34 @@ async def test_a_person_may_see_pair_push_and_take_troubles_back() -> None:
             assert answer.status == 204
         async with person.get("/ping") as answer:
             assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "status", "fault"),
+    [
+        ("pair", {"instance": NAME, "telephone": "1"}, 400, "telephone: allowed: instance, phone"),
+        ("push", {"instance": NAME, "number": 3}, 400, "number: allowed: instance, count"),
+        ("push", {"instance": NAME, "count": "3"}, 400, "count: allowed: a number from 1"),
+        ("emit", {"instance": NAME, "count": 0}, 400, "count: allowed: a number from 1"),
+        ("streams", {"instance": NAME, "what": "drop"}, 400, "what: allowed: instance, do, code"),
+        ("streams", {"instance": "nobody", "do": "drop"}, 404, f"instance: none of ['{NAME}']"),
+    ],
+)
+async def test_what_a_person_mistypes_is_told(path: str, said: dict[str, object], status: int, fault: str) -> None:
+    async with a_door() as door, fake_gateway(Plan(gateway="waha")) as fake, told(fake) as person:
+        await a_made_instance(fake, Push(url=door.url, secret=SECRET))
+        async with person.post(f"/_fake/{path}", json=said) as answer:
+            assert (answer.status, await answer.json()) == (status, {"faults": [fault]})
+        assert door.pushed == []
+
+
+async def test_a_push_of_an_instance_that_was_told_no_address_says_so() -> None:
+    async with fake_gateway(Plan(gateway="waha")) as fake, told(fake) as person:
+        fake.instances.make(NAME)
+        async with person.post("/_fake/push", json={"instance": NAME}) as answer:
+            assert answer.status == 409
+            [fault] = (await answer.json())["faults"]
+        assert fault.startswith("instance: was told no address to push to; ")
 
 
 @pytest.mark.parametrize("gateway", FAKES)

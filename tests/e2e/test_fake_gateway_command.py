@@ -10,6 +10,9 @@ import urllib.request
 
 import pytest
 
+from worker.commands.fake_gateway import greeting
+from worker.fake_gateway.server import Plan
+
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -24,9 +27,17 @@ def test_it_says_where_it_is_serves_and_ends_when_told(told: signal.Signals) -> 
         with urllib.request.urlopen(f"{url}/health", timeout=20) as answer:  # noqa: S310 - our own
             assert b'"status":"ok"' in answer.read()
         told_file = "".join(iter(process.stdout.readline, f'url = "{url}"\n'))
-        assert '[http]\npublic_url = "http://127.0.0.1:8080"  #' in told_file
+        assert 'id = "fake-baileys"' in told_file, "two of them can stand in one file"
+        assert "public_url" not in told_file, "it takes no address with an instance"
+        assert "--push-url http://127.0.0.1:8080/ingest/baileys/<instance id>" in told_file
         process.send_signal(told)
         assert process.wait(20) == 0
+
+
+def test_it_says_where_instances_are_told_to_push() -> None:
+    told = "\n".join(greeting(Plan(gateway="waha"), "http://127.0.0.1:3000"))
+    assert '[http]\npublic_url = "http://127.0.0.1:8080"  #' in told
+    assert "--push-url" not in told
 
 
 def test_a_port_that_is_taken_is_named_in_one_line() -> None:

@@ -328,6 +328,12 @@ def test_an_instance_has_a_broker_of_its_own_gateway(toml: Toml) -> None:
 BROKERS = (("main", "baileys"), ("other", "waha"))
 
 
+def test_a_broker_declared_twice_is_that_one_fault(toml: Toml) -> None:
+    brokers = "".join(f'[[brokers]]\nid = "main"\ngateway = "{gateway}"\nurl = "http://x"\n' for gateway in ("waha", "baileys"))
+    toml(brokers + DECLARED.replace('gateway_instance = "default"', 'broker = "main"', 1))
+    assert only_fault() == "brokers[main].id: declared 2 times: allowed: each id once"
+
+
 def test_two_instances_with_one_name_at_the_gateway_are_a_fault(toml: Toml) -> None:
     toml(DECLARED + '\n[[instances]]\nid = "b"\ntenant_id = "acme"\ngateway = "waha"\ngateway_instance = "default"\n')
     assert only_fault().startswith("instances: waha default of tenant acme declared 2 times")

@@ -18,22 +18,21 @@ async def serve(plan: Plan) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
             async with fake_gateway(plan) as fake:
-                print(*_greeting(plan, fake.url), sep="\n", flush=True)
+                print(*greeting(plan, fake.url), sep="\n", flush=True)
                 async for _ in signals:
                     return
         except OSError as error:
             raise ConfigurationError([f"--port: {plan.port}: allowed: a free port ({error.strerror})"]) from None
 
 
-def _greeting(plan: Plan, url: str) -> list[str]:
+def greeting(plan: Plan, url: str) -> list[str]:
+    """What to put where, line by line."""
     return [
         f"A fake {plan.gateway} listens at {url}. In the worker's file:",
         "",
-        "[http]",
-        f'public_url = "{WORKER_URL}"  # where this worker listens: a created instance pushes there',
-        "",
+        *_where_it_pushes(plan),
         "[[brokers]]",
-        'id = "fake"',
+        f'id = "fake-{plan.gateway}"',
         f'gateway = "{plan.gateway}"',
         f'url = "{url}"',
         f'api_key = "{plan.api_key}"',
@@ -41,3 +40,11 @@ def _greeting(plan: Plan, url: str) -> list[str]:
         f'Make trouble: curl {url}/_fake/trouble -d \'{{"match": "GET *", "kind": "status", "status": 503, "times": 2}}\'',
         "Ctrl-C ends it.",
     ]
+
+
+def _where_it_pushes(plan: Plan) -> list[str]:
+    if plan.gateway == "baileys" and plan.push_url is not None:
+        return []
+    if plan.gateway == "baileys":
+        return [f"# it takes no address with an instance: to push, start it with --push-url {WORKER_URL}/ingest/baileys/<instance id>", ""]
+    return ["[http]", f'public_url = "{WORKER_URL}"  # where this worker listens: a created instance pushes there', ""]

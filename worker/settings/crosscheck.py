@@ -92,13 +92,13 @@ def _duplicates(settings: Settings) -> Iterator[str]:
 
 def _instances(settings: Settings) -> Iterator[str]:
     tenants = {t.id for t in settings.tenants}
-    brokers = {b.id: b.gateway for b in settings.brokers}
+    brokers = {(b.id, b.gateway) for b in settings.brokers}
     for instance in settings.instances:
         where = f"instances[{instance.id}]"
         if instance.tenant_id not in tenants:
             yield f"{where}.tenant_id: {instance.tenant_id}: allowed: a declared tenant{_names(tenants)}"
-        if instance.broker is not None and brokers.get(instance.broker) != instance.gateway:
-            own = {broker for broker, gateway in brokers.items() if gateway == instance.gateway}
+        if instance.broker is not None and (instance.broker, instance.gateway) not in brokers:
+            own = {broker for broker, gateway in brokers if gateway == instance.gateway}
             yield f"{where}.broker: {instance.broker}: allowed: a declared broker of gateway {instance.gateway}{_names(own)}"
         if any(s.get_secret_value() in DEFAULT_SECRETS[instance.gateway] for s in instance.ingest_secrets):
             yield f"{where}.ingest_secrets: (not shown): allowed: secrets of your own; one of these is a published default"
