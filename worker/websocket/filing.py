@@ -69,11 +69,15 @@ class Receipts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What every filing needs, the same for all. `owns`: whether the shard is provably ours at this moment."""
+    """What every filing needs, the same for all. `owns`: whether the shard is provably ours at this moment.
+
+    `awake`: for how many seconds this process has run, as the sweep counts them; what others did not do in time is measured by it.
+    """
 
     frames: Frames
     bookmarks: Bookmarks
     clock: Callable[[], float]
+    awake: Callable[[], float]
     owns: Callable[[Shard], bool]
     spawn: Callable[[Callable[[], Awaitable[None]]], None]
     hands: Hands
@@ -84,13 +88,13 @@ class Desk:
 class _Held:
     """A frame in hand. Its body goes when its events are there."""
 
-    __slots__ = ("body", "event_id", "prepared", "read_at_s", "size_bytes")
+    __slots__ = ("awake_s", "body", "event_id", "prepared", "size_bytes")
 
-    def __init__(self, frame: Frame, read_at_s: float) -> None:
+    def __init__(self, frame: Frame, awake_s: float) -> None:
         self.body = frame.body
         self.event_id = frame.event_id
         self.prepared: Prepared | None = None
-        self.read_at_s = read_at_s
+        self.awake_s = awake_s
         self.size_bytes = len(frame.body)
 
 
@@ -160,9 +164,9 @@ class Filing:
         is_full = len(self._held) >= HAND_FRAMES or self._held_bytes >= HAND_BYTES
         return not is_full and self._desk.hands.has_room(self.instance.tenant_id)
 
-    def waited_s(self, now_s: float) -> float:
-        """How long the oldest frame in hand has been there."""
-        return now_s - self._held[0].read_at_s if self._held else 0.0
+    def waited_s(self) -> float:
+        """How long the oldest frame in hand has been there, by time awake."""
+        return self._desk.awake() - self._held[0].awake_s if self._held else 0.0
 
     async def resume_id(self) -> str | None:
         """Behind which the gateway goes on; None: it tells again whatever it has. For the next connection, once all in hand is durable."""
@@ -173,7 +177,7 @@ class Filing:
 
     def take(self, frame: Frame) -> None:
         """Ours from here on."""
-        held = _Held(frame, self._desk.clock())
+        held = _Held(frame, self._desk.awake())
         self._held.append(held)
         self._count(held.size_bytes)
         self.stir()

@@ -37,6 +37,13 @@ class Dark(NamedTuple):
     reason: CloseReason
 
 
+class Unread(NamedTuple):
+    """Since when nobody hears of an instance, and why; None: it never was connected, nor refused."""
+
+    since_s: float
+    reason: CloseReason | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What every session needs, the same for all. `turn`: held while connecting, so that not all do at once."""
@@ -51,6 +58,7 @@ class Session:
 
     __slots__ = (
         "_around",
+        "_awake",
         "_clock",
         "_connection",
         "_connector",
@@ -59,9 +67,12 @@ class Session:
         "_full_since_s",
         "_has_ended",
         "_is_asked",
+        "_is_loss_told",
         "_loss",
         "_opened_s",
+        "_quiet_since_s",
         "_todo",
+        "_unread_since_s",
         "_waiting",
         "dark",
         "filing",
@@ -75,6 +86,7 @@ class Session:
     def __init__(self, instance: Instance, shard: Shard, connector: Connector, around: Surroundings) -> None:
         self._around = around
         self._clock = around.desk.clock
+        self._awake = around.desk.awake
         self._connector = connector
         self.filing = Filing(instance, shard, around.desk, transport=connector.transport, wants_receipts=connector.wants_receipts)
         self.filing.on_rest = self._wake
@@ -84,6 +96,7 @@ class Session:
         self.was_tried = False
         """It reads, or has failed to once."""
         self.heard_s = self._clock()
+        self._quiet_since_s = self._awake()
         self.dark: Dark | None = None
         self._connection: Connection | None = None
         self._todo: list[Action] = []
@@ -93,10 +106,15 @@ class Session:
         self._is_asked = False
         """Whether it still lives, and has not answered."""
         self._full_since_s: float | None = None
-        """Since when it does not read, for want of room in its hand."""
+        """By time awake: since when it does not read, for want of room in its hand."""
         self._failures = 0
         self._loss = NEVER_CONNECTED
-        self._due_s = self._opened_s = 0.0
+        self._is_loss_told = False
+        self._unread_since_s: float | None = self._clock()
+        """None: the stream is known to be well. An open one is once it is heard, or has held: some refuse by closing what they opened."""
+        self._opened_s: float | None = None
+        """The connection of now, or the one just lost."""
+        self._due_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Session {self.instance.id} {self.state.value} {self.filing!r}>"
@@ -113,6 +131,14 @@ class Session:
     def is_over(self) -> bool:
         return self.state is State.LEFT and not self._todo and self.filing.is_at_rest
 
+    def unread(self) -> Unread | None:
+        """None where it is read, and where it ends by our will."""
+        if self.state is State.SILENT:
+            return Unread(self.heard_s, CloseReason.SILENT)
+        if self.state not in {State.CONNECTING, State.WAITING} or self._unread_since_s is None:
+            return None
+        return Unread(self._unread_since_s, None if self._loss is NEVER_CONNECTED else self._loss.reason)
+
     # -- news ----------------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
@@ -126,6 +152,7 @@ class Session:
         elif event is Event.LEAVE:
             self._close_gap()  # whoever reads next does not know since when nobody did
         if before in LISTENING and self.state not in READING:
+            self._unread_since_s = self._clock() if self._unread_since_s is None else self._unread_since_s
             self._note_dark(event)
         self._todo += actions
         self._wake()
@@ -136,11 +163,14 @@ class Session:
         if self.was_tried and self.state not in READING and self.dark is None and not self._connector.wants_receipts:
             self.dark = Dark(self._clock(), self._loss.reason)
 
-    def look(self, now_s: float) -> None:
-        """The shared sweep comes by: what time alone has changed."""
+    def look(self) -> None:
+        """The shared sweep comes by: what time alone has changed. Only time awake counts: nobody is late for what we slept through."""
         if self.state in READING:
-            quiet_s = now_s - self.heard_s
-            if max(self.filing.waited_s(now_s), now_s - (self._full_since_s or now_s)) > patience.STALL_S:
+            self._note_held()
+            awake_s = self._awake()
+            quiet_s = awake_s - self._quiet_since_s
+            full_s = 0.0 if self._full_since_s is None else awake_s - self._full_since_s
+            if max(self.filing.waited_s(), full_s) > patience.STALL_S:
                 self._fail(Event.STALLED, ConnectionClosed(CloseReason.STALLED, "what was read is not durable yet, see frames_wait"))
             elif quiet_s >= patience.CLOSE_AFTER_S:
                 self._fail(Event.GIVEN_UP, ConnectionClosed(CloseReason.SILENT, f"nothing was heard for {quiet_s:.0f} s"))
@@ -214,6 +244,7 @@ class Session:
 
     def _opened(self) -> None:
         self._opened_s = self.heard_s = self._clock()
+        self._quiet_since_s = self._awake()
         self._is_asked = False
         self.was_tried = True
         self.tell(Event.OPENED)
@@ -242,7 +273,7 @@ class Session:
         if self.filing.has_room:
             self._full_since_s = None
         elif self._full_since_s is None:
-            self._full_since_s = self._clock()
+            self._full_since_s = self._awake()
         try:
             with anyio.CancelScope() as self._waiting:
                 if self._full_since_s is not None:
@@ -259,7 +290,9 @@ class Session:
 
     def _heard(self) -> None:
         self.heard_s = self._clock()
+        self._quiet_since_s = self._awake()
         self._is_asked = False
+        self._note_well()
         self.tell(Event.HEARD)
 
     async def _wait(self) -> None:
@@ -309,12 +342,25 @@ class Session:
     def _back_off(self) -> None:
         """When to try again."""
         loss, now_s = self._loss, self._clock()
-        if self._opened_s and now_s - self._opened_s >= patience.SETTLED_AFTER_S:
+        opened_s, self._opened_s = self._opened_s, None
+        if opened_s is not None and now_s - opened_s >= patience.SETTLED_AFTER_S:
             self._failures = 0
-        self._opened_s = 0.0
         self._failures += 1
-        self._due_s = now_s + patience.wait_s(loss.reason, self._failures, loss.retry_after_s, self._around.unit_random())
-        self._around.desk.chronicle.lost(self.instance, loss, self._failures)
+        again_in_s = patience.wait_s(loss.reason, self._failures, loss.retry_after_s, self._around.unit_random())
+        self._due_s = now_s + again_in_s
+        is_told = self._around.desk.chronicle.lost(self.instance, loss, self._failures, again_in_s, was_open=opened_s is not None)
+        self._is_loss_told = self._is_loss_told or is_told
+
+    def _note_held(self) -> None:
+        """Nothing may have been heard of it, but the connection has stood for long enough."""
+        if self.state is State.OPEN and self._opened_s is not None and self._clock() - self._opened_s >= patience.SETTLED_AFTER_S:
+            self._note_well()
+
+    def _note_well(self) -> None:
+        since_s, self._unread_since_s = self._unread_since_s, None
+        if since_s is not None and self._is_loss_told:
+            self._is_loss_told = False
+            self._around.desk.chronicle.reads_again(self.instance, self._clock() - since_s)
 
     def _note_dark(self, event: Event) -> None:
         """From here on nobody reads; whether that leaves a hole is up to the gateway, and to whether somebody else reads."""

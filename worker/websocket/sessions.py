@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import NamedTuple
 
 import anyio
@@ -28,9 +29,12 @@ from worker.websocket.session import Dark, Session, Surroundings
 from worker.websocket.states import READING, Event, State
 
 SWEEP_EVERY_S = 1.0
+AWAKE_AT_MOST_S = 2 * SWEEP_EVERY_S
+"""Between two sweeps: what is beyond that, the process did not run (paused, its machine moved), and could not see who was late."""
 TRACE_KEPT_S = 600.0
 """How long an aborted session's end is remembered, so that the next one here knows since when nobody read."""
 UNDURABLE_NAMED = 1_000
+NOT_OPEN_NAMED = 10
 CLOSE_ALL_S = 8.0
 """`close_sockets` at TEARDOWN, where the caller does not say."""
 
@@ -71,11 +75,14 @@ class Sessions:
         self._traces: dict[InstanceId, _Trace] = {}
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._swept_s = 0.0
+        self._awake_s = 0.0
         self._around = Surroundings(
             desk=Desk(
                 frames=frames,
                 bookmarks=bookmarks,
                 clock=clocks.monotonic_s,
+                awake=lambda: self._awake_s,
                 owns=ask.owns,
                 spawn=self._spawn,
                 hands=Hands(),
@@ -94,6 +101,7 @@ class Sessions:
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._around.desk.bookmarks.run)
             task_status.started()
+            self._swept_s = self._clocks.monotonic_s()
             while True:
                 await anyio.sleep(SWEEP_EVERY_S)
                 self._sweep()
@@ -188,7 +196,7 @@ class Sessions:
     # -- what is seen --------------------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, object]:
-        """`/status`: how many sessions are in which state, in all and per gateway; the worst gaps, longest first."""
+        """`/status`: how many sessions are in which state, in all and per gateway; the worst gaps, and who is not heard of, longest first."""
         by_gateway: dict[str, Counter[str]] = {}
         for running in self._running.values():
             by_gateway.setdefault(running.connector.gateway, Counter())[running.session.state.value] += 1
@@ -198,6 +206,7 @@ class Sessions:
             "connected": in_all[State.OPEN] + in_all[State.SILENT],
             **{state.value: in_all[state] for state in (State.CONNECTING, State.WAITING, State.SILENT, State.LEAVING)},
             "gateways": {gateway: dict(counts) for gateway, counts in sorted(by_gateway.items())},
+            "not_open": self._not_open(),
             "in_hand_bytes": self._around.desk.hands.bytes,
             "receipts": {"sent": self.receipts.sent, "handed_over": self.receipts.handed_over},
             **self.chronicle.statistics(),
@@ -209,6 +218,21 @@ class Sessions:
         for running in self._running.values():
             counts[running.connector.gateway] += running.session.state in READING
         return {(gateway,): float(count) for gateway, count in counts.items()}
+
+    def _not_open(self) -> list[dict[str, object]]:
+        """Those that have not been heard of for longest."""
+        now_s = self._clocks.monotonic_s()
+        found = ((unread, running.session) for running in self._running.values() if (unread := running.session.unread()) is not None)
+        return [
+            {
+                "instance": session.instance.id,
+                "gateway": session.instance.gateway,
+                "state": session.state.value,
+                "reason": unread.reason and unread.reason.value,
+                "since_s": round(now_s - unread.since_s, 1),
+            }
+            for unread, session in nsmallest(NOT_OPEN_NAMED, found, key=lambda one: one[0].since_s)
+        ]
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -240,8 +264,10 @@ class Sessions:
 
     def _sweep(self) -> None:
         now_s = self._clocks.monotonic_s()
+        self._awake_s += min(now_s - self._swept_s, AWAKE_AT_MOST_S)
+        self._swept_s = now_s
         for running in self._running.values():
-            running.session.look(now_s)
+            running.session.look()
         self.chronicle.turn(now_s)
         if self._traces:
             self._traces = {key: trace for key, trace in self._traces.items() if now_s - trace.ended_s < TRACE_KEPT_S}

@@ -1,0 +1,80 @@
+"""A worker that stood still, and gateways that send without end: neither closes a healthy stream or holds up another's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import looptime
+import pytest
+
+from tests.component.rig import now_s, pass_time, until
+from tests.component.sockets_world import forgets, sockets_world
+from worker.websocket import patience
+from worker.websocket.states import State
+
+pytestmark = pytest.mark.anyio
+
+
+def freeze(seconds: float) -> None:
+    """As `docker pause` does: the clock goes on, and nothing of ours runs."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, looptime.LoopTimeEventLoop)
+    loop.setup_looptime(start=now_s() + seconds, noop_cycles=1)
+
+
+async def test_a_freeze_is_no_stall_though_what_was_in_hand_is_older_than_one() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        it.store.faults.stall()
+        texts = it.tell(3)
+        await pass_time(0.1)
+        freeze(patience.STALL_S + 2)
+        await pass_time(2.5)
+        it.store.faults.resume()
+        await it.journalled(texts)
+        assert it.state() is State.OPEN
+        assert len(gateway.connects) == 1
+
+
+async def test_a_stall_after_a_freeze_is_one_by_what_was_seen() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        it.store.faults.away = True
+        it.tell(3)
+        await pass_time(0.1)
+        freeze(60)
+        started_s = now_s()
+        await until(lambda: not gateway.reading("phone-0"), within_s=30, what="closed")
+        assert patience.STALL_S - 3 <= now_s() - started_s <= patience.STALL_S + 2
+
+
+async def test_after_a_freeze_a_gateway_has_the_whole_time_to_be_heard() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        await pass_time(10)
+        freeze(patience.CLOSE_AFTER_S * 10)
+        await pass_time(10)
+        texts = it.tell(1)
+        await it.journalled(texts)
+        assert it.state() is State.OPEN
+        assert len(gateway.connects) == 1
+
+
+async def test_a_gap_after_a_freeze_begins_when_the_gateway_was_last_heard() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        await it.journalled(it.tell(1))
+        freeze(20)
+        await pass_time(3)
+        gateway.drop()
+        await it.reading()
+        (gap,) = it.gaps()
+        assert gap["seconds"] >= 23
