@@ -13,7 +13,6 @@ The steps of one shard are `handover.py`'s, which also moves one while the worke
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
+from worker.client_registry.heirs import Heirs
 from worker.client_registry.port import Member
 from worker.client_registry.proofs import Drained
 from worker.client_registry.registry import Registry
@@ -28,7 +28,7 @@ from worker.client_registry.rotation import UNTOLD, rotation
 from worker.client_registry.tenure import Tenure
 from worker.domain.deadline import Deadline
 from worker.domain.errors import StaleToken
-from worker.domain.ids import OwnerId, Position, Shard, WebhookId
+from worker.domain.ids import Position, Shard, WebhookId
 from worker.drain_report import PhaseTime, ShardAccount
 from worker.event_buffer.lanes import EventBuffer
 from worker.event_integration.attempts import UnderWay
@@ -93,11 +93,8 @@ class Shutdown:
         self.accounts: dict[Shard, ShardAccount] = {}
         self._counted: dict[Shard, Tenure] = {}
         """Whose work each account counts."""
-        self.successor: Member | None = None
-        """Whoever gets most of what we held."""
+        self._heirs = Heirs(rooms.registry, clock)
         self.rotation = UNTOLD
-        self._members: Sequence[Member] | None = None
-        """Who was live at the signal; None where nobody could say."""
         self.is_told_to_stop: Callable[[], Awaitable[bool | None]] = _untold
         """Asks the platform, within half a second, whether it wants us gone; None where there is none or it does not say."""
         self._is_told: bool | None = None
@@ -107,7 +104,6 @@ class Shutdown:
         self.unconfirmed = 0
         self.claims_left = 0
         self._drained: dict[Shard, Drained] = {}
-        self._heirs: dict[Shard, OwnerId] = {}
 
     # -- the phases ------------------------------------------------------------------------------------------------
 
@@ -116,7 +112,6 @@ class Shutdown:
         async with self._phase("prepare", self._before_reserve()), anyio.create_task_group() as preparing:
             preparing.start_soon(self._ask_platform)
             await self._prepare()
-        self._say_why()
         async with self._phase("quiesce", self._before_reserve()):
             self._quiesce()
         async with self._phase("drain", self._before_reserve()):
@@ -147,22 +142,9 @@ class Shutdown:
         }
         for tenure in rooms.registry.active():
             self._open_account(tenure, tenure.completion.cursor)
-        try:
-            await rooms.registry.announce()
-            await self._find_heirs()
-            self._members = rooms.registry.members
-        except AWAY as exc:
-            log.warning("successor_unknown", cause=str(exc), next_step="drained as if alone")
+        await self._heirs.find()
         await self._count_journals()
         self.at_signal["journal_backlog"] = sum(a.pending_at_signal for a in self.accounts.values())
-
-    async def _find_heirs(self) -> None:
-        """Everybody's share of what we hold; told at once, so that they prepare while we drain."""
-        registry = self._rooms.registry
-        self._heirs = await registry.bequeath([t.shard for t in registry.active()])
-        most = Counter(self._heirs.values()).most_common(1)
-        self.successor = next((m for m in registry.members if most and m.owner == most[0][0]), None)
-        await registry.handing.giving.offer(self._heirs)
 
     async def _ask_platform(self) -> None:
         self._is_told = await self.is_told_to_stop()
@@ -170,7 +152,7 @@ class Shutdown:
     def _say_why(self) -> None:
         """Why am I stopping: for people. Nothing that follows goes by it."""
         rooms, successor = self._rooms, self.successor
-        self.rotation = rotation(rooms.registry.identity, self._members, is_told_to_stop=self._is_told)
+        self.rotation = rotation(rooms.registry.identity, self._heirs.members, is_told_to_stop=self._is_told)
         rooms.metrics.worker_rotations.add(self.rotation.reason)
         log.info("rotation", reason=self.rotation.reason, reason_source=self.rotation.source, successor=successor and successor.owner)
 
@@ -195,17 +177,26 @@ class Shutdown:
             self._open_account(tenure, tail)
 
     def _quiesce(self) -> None:
-        """Alone: the journal is read no more; what comes in is still journalled. With a successor shards are read on until their turn."""
-        if not self._heirs:
-            self._rooms.reader.is_stopped = True
-            self._rooms.reader.poke()
+        """Alone: the journal is read no more; what comes in is still journalled. With a successor shards are read on until their turn.
+
+        So they are while nobody can say whether somebody stays.
+        """
+        if self._heirs.members is not None and not self._heirs.of:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        self._rooms.reader.is_stopped = True
+        self._rooms.reader.poke()
 
     async def _drain(self) -> None:
-        """To heirs, where somebody stays; alone what is left when nobody does (any more)."""
-        if self._heirs:
+        """To heirs, where somebody stays; alone what is left when nobody does (any more), or nobody could say in a third of the time."""
+        now_s = self._clock()
+        await self._heirs.seek(until_s=now_s + self._phase_deadline.left_s(now_s) / 3, is_over=self._is_over)
+        self._say_why()
+        if self._heirs.of:
             await self._hand_all_over()
-        if not self._heirs:
-            self._quiesce()
+        if not self._heirs.of:
+            self._stop_reading()
             await self._drain_alone()
 
     async def _hand_all_over(self) -> None:
@@ -213,11 +204,11 @@ class Shutdown:
         giving, began_s = self._rooms.registry.handing.giving, self._clock()
         patience_s = min(PREPARED_WITHIN_S, self._phase_deadline.left_s(began_s) / 3)
         while (left := [t for t in self._rooms.registry.active() if t.shard not in self._drained]) and not self._is_over():
-            await self._offer_to_heirs(left)
-            if not self._heirs:
+            await self._heirs.replace_leavers([t.shard for t in left])
+            if not (heirs := self._heirs.of):
                 return
             prepared, is_late = giving.prepared(), self._clock() - began_s >= patience_s
-            ready = [t for t in left if t.shard in self._heirs and (is_late or prepared.get(t.shard) == self._heirs[t.shard])]
+            ready = [t for t in left if t.shard in heirs and (is_late or prepared.get(t.shard) == heirs[t.shard])]
             if ready:
                 await self._hand_over_abreast(ready)
             else:
@@ -234,20 +225,6 @@ class Shutdown:
         async with anyio.create_task_group() as handing_over:
             for tenure in tenures:
                 handing_over.start_soon(in_turn, tenure)
-
-    async def _offer_to_heirs(self, left: Sequence[Tenure]) -> None:
-        """Those whose heir still stays keep theirs; the others get one. A store that is away changes nothing."""
-        registry = self._rooms.registry
-        staying = {member.owner for member in registry.company().members}
-        orphans = [t.shard for t in left if self._heirs.get(t.shard) not in staying]
-        if not orphans:
-            return
-        try:
-            plan = await registry.bequeath(orphans)
-            self._heirs = {shard: heir for shard, heir in self._heirs.items() if shard not in orphans} | plan
-            await registry.handing.giving.offer(plan)
-        except AWAY as exc:
-            log.warning("successors_not_asked", cause=str(exc), next_step="handed over unprepared")
 
     async def _drain_alone(self) -> None:
         """Everything that a healthy webhook waits for is attempted. Suspects start nothing more; left alone they get one more second."""
@@ -322,7 +299,7 @@ class Shutdown:
 
     async def _give_up(self, tenure: Tenure) -> None:
         """Sockets, last checkpoint, release, wake. A store that is away leaves the lease to its time; the journal has everything."""
-        rooms, account, to = self._rooms, self.accounts.get(tenure.shard), self._heirs.get(tenure.shard)
+        rooms, account, to = self._rooms, self.accounts.get(tenure.shard), self._heirs.of.get(tenure.shard)
         try:
             closed = await rooms.handover.close_sockets(self._drained[tenure.shard], by_s=self._phase_deadline.at_s)
             proof = await rooms.handover.checkpoint(tenure, closed)
@@ -373,6 +350,11 @@ class Shutdown:
         self._rooms.metrics.shutdown_phase_duration.record(took_s, name)
         self.phases.append(PhaseTime(name=name, ms=round(took_s * 1000), cut=cut))
         log.info("shutdown_phase", phase=name, ms=round(took_s * 1000), cut=cut)
+
+    @property
+    def successor(self) -> Member | None:
+        """Whoever gets most of what we held."""
+        return self._heirs.successor
 
     @property
     def left_nothing(self) -> bool:

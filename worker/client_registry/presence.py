@@ -15,6 +15,10 @@ log = structlog.get_logger()
 
 HEARTBEAT_EVERY_S = 2.0
 HEARTBEAT_TTL_S = 6.0
+BLIND_AFTER_S = 3.5
+"""Without a look for longer than this, announcements may have ended whose workers live: the store was away, for them perhaps too."""
+BACK_WITHIN_S = 3.0
+"""From then on they announce themselves again: with their next heartbeat."""
 
 
 class Presence:
@@ -26,6 +30,8 @@ class Presence:
         self._clock = clock
         self._due = anyio.Event()
         self._changed_at_s = clock()
+        self._looked_at_s = clock()
+        self._blind_until_s: float | None = None
         self.members: Sequence[Member] = ()
         """Who was live, us included, when it was last looked up."""
         self.is_known = False
@@ -43,11 +49,20 @@ class Presence:
     async def look(self) -> Sequence[Member]:
         """Who is live now. Raises `StoreUnavailable`."""
         before, self.members = self.members, await self._membership.live()
+        now_s = self._clock()
+        if self.is_known and now_s - self._looked_at_s > BLIND_AFTER_S:
+            self._blind_until_s = now_s
+        self._looked_at_s = now_s
         if not self.is_known or _composition(before) != _composition(self.members):
-            self._changed_at_s = self._clock()
+            self._changed_at_s = now_s
         self.is_known = True
         self.seen()
         return self.members
+
+    @property
+    def may_miss_some(self) -> bool:
+        """Whether the store was out of sight until a moment ago: who is not among the members need not be gone."""
+        return self._blind_until_s is not None and self._clock() - self._blind_until_s < BACK_WITHIN_S
 
     def company(self, shards: int) -> Company:
         """Who shares the shards, as last looked up; of ourselves what is true now."""
