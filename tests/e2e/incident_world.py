@@ -28,7 +28,7 @@ UNRECEIPTED = "k1*"
 """Of those kept, whose acknowledgements the gateway refuses in trouble; the others' it takes."""
 WARM_S = 1.0
 PATIENCE_S = 60.0
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = 0.25
 
 
 class Sent(NamedTuple):

@@ -7,6 +7,7 @@ accounted for.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from tests.conftest import CHAOS, scaled
 from tests.e2e.figures import state
 from tests.e2e.incident_world import (
     KEPT,
+    LOOK_EVERY_S,
     PATIENCE_S,
     PUSHED,
     TOLD,
@@ -35,14 +37,14 @@ from tests.e2e.incident_world import (
     toml,
 )
 from tests.e2e.receiver import Receiver
-from tests.e2e.rig import Hook, Rig, Worker, everything_arrives, percentile, pushing, until
+from tests.e2e.rig import Hook, Rig, Worker, percentile, pushing, until
 from tests.real_redis import RealRedis
 from worker.fake_gateway.troubles import Kind
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(scaled(240, 3600))]
 
-PUSHED_PER_S = scaled(40, 100)
-EMITTED_PER_S = scaled(40, 100)
+PUSHED_PER_S = scaled(40, 60)
+EMITTED_PER_S = scaled(40, 60)
 SLICE_S = scaled(2, 30)
 ROTATIONS = scaled(1, 4)
 
@@ -155,7 +157,7 @@ class Service:
                 await self.rotate(seen, is_troubled=is_troubled)
             await anyio.sleep(SLICE_S / 2)
         await self.settle()
-        await until(lambda: not any(map(self.missing, self.hooks[:2])), PATIENCE_S, "all of it has come to those who answer")
+        await self.all_has_come(self.hooks[:2])
         into.add(self.rig, self.pushing, self.streams, began_s)
 
     async def the_incident(self, seen: Seen) -> None:
@@ -175,11 +177,19 @@ class Service:
         pushed = self.pushing.accepted_for([name for name in hook.instances if name in PUSHED])
         return (pushed - self.rig.sink.got(hook.name)) | self.streams.missing(self.rig, hook)
 
+    async def all_has_come(self, hooks: list[Hook]) -> None:
+        """A busy machine may have much to catch up with: what must not happen is that nothing more comes."""
+        fewest, since_s = math.inf, time.monotonic()
+        while missing := {hook.name: len(self.missing(hook)) for hook in hooks if self.missing(hook)}:
+            if sum(missing.values()) < fewest:
+                fewest, since_s = sum(missing.values()), time.monotonic()
+            assert time.monotonic() - since_s < PATIENCE_S, f"nothing more comes, and there are missing: {missing}"
+            await anyio.sleep(LOOK_EVERY_S)
+
     async def everything_comes_to_rest(self) -> float:
         """All webhooks well: all arrives, all is acknowledged. Answers after how long."""
         began_s = time.monotonic()
-        await everything_arrives(self.rig, self.pushing, self.hooks, scaled(60, 300))
-        await until(lambda: not any(map(self.missing, self.hooks)), scaled(60, 300), "all that was heard of arrives")
+        await self.all_has_come(self.hooks)
         await until(lambda: not self.streams.owed(), PATIENCE_S, "everything is acknowledged")
         return time.monotonic() - began_s
 
