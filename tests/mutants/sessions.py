@@ -52,6 +52,13 @@ SESSIONS = (
         ),
     ),
     Mutant(
+        name="the drop of a short connection untold",
+        file="worker/websocket/chronicle.py",
+        old="        elif (was_open or failures & (failures - 1) == 0) and ",
+        new="        elif failures & (failures - 1) == 0 and ",
+        killers=("tests/component/test_sessions_told.py::test_every_drop_of_an_open_stream_is_told_however_short_it_was",),
+    ),
+    Mutant(
         name="a stream that took its place taken back unasked",
         file="worker/websocket/session.py",
         old="closed.reason is CloseReason.REPLACED and not self._around.desk.owns(self.shard)",

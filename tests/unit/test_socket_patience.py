@@ -47,7 +47,7 @@ def test_of_a_thousand_that_fail_together_a_few_are_told_and_how_many_more() -> 
     with capture_logs() as logs:
         for number in range(1_000):
             instance = Instance(id=InstanceId(f"i{number}"), tenant_id=TenantId("t"), gateway="waha", gateway_instance="g")
-            chronicle.lost(instance, ConnectionClosed(CloseReason.BROKEN, "reset"), 1)
+            chronicle.lost(instance, ConnectionClosed(CloseReason.BROKEN, "reset"), 1, 0.5, was_open=True)
         chronicle.turn(now_s[0] + WINDOW_S / 2)
         assert [line["event"] for line in logs] == ["socket_lost"] * LINES_AT_ONCE
         chronicle.turn(now_s[0] + WINDOW_S)

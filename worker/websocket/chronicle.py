@@ -22,8 +22,8 @@ LINES_AT_ONCE = 10
 WINDOW_S = 10.0
 WORST_GAPS = 20
 _NEXT_STEPS = {
-    CloseReason.UNAUTHORIZED: "correct the broker's api_key; tried again every few minutes",
-    CloseReason.UNKNOWN_INSTANCE: "create the instance at its gateway, or delete it here; tried again every few minutes",
+    CloseReason.UNAUTHORIZED: "correct the broker's api_key; it is tried again by itself",
+    CloseReason.UNKNOWN_INSTANCE: "make gateway_instance at its gateway, or take the instance out here: from the file, or by DELETE",
 }
 
 log = structlog.get_logger("worker.websocket")
@@ -69,19 +69,28 @@ class Chronicle:
         """A frame came."""
         self._event_at_s[instance.gateway] = self._clocks.monotonic_s()
 
-    def lost(self, instance: Instance, loss: ConnectionClosed, failures: int) -> None:
-        """There is no connection (any more), for the `failures`-th time in a row.
+    def lost(self, instance: Instance, loss: ConnectionClosed, failures: int, again_in_s: float, *, was_open: bool) -> bool:
+        """There is no connection (any more), for the `failures`-th time in a row. Answers whether a line was written.
 
-        Each time where somebody has to act; else when it begins, and then ever more seldom.
+        Each time where somebody has to act, and where there was a connection; else ever more seldom.
         """
         self._reconnects[loss.reason.value] += 1
         self._metrics.websocket_reconnects.add(instance.gateway, loss.reason.value)
-        told = {"instance": instance.id, "gateway": instance.gateway, "reason": loss.reason.value, "cause": str(loss)}
+        told = {**_named(instance), "reason": loss.reason.value, "cause": str(loss), "again_in_s": round(again_in_s, 1)}
         if loss.reason in NEEDS_OPERATOR:
             if self._may_write("socket_refused"):
                 log.error("socket_refused", **told, next_step=_NEXT_STEPS[loss.reason])
-        elif failures & (failures - 1) == 0 and self._may_write("socket_lost"):
+                return True
+        elif (was_open or failures & (failures - 1) == 0) and self._may_write("socket_lost"):
             log.warning("socket_lost", **told, failures=failures, next_step="connected again by itself")
+            return True
+        return False
+
+    def reads_again(self, instance: Instance, unread_s: float) -> None:
+        """A stream of which it was told that it is not read."""
+        if self._may_write("socket_reads_again"):
+            next_step = "none; what its gateway kept has come or follows, what it forgot is told as stream_gap"
+            log.info("socket_reads_again", **_named(instance), unread_s=round(unread_s, 1), next_step=next_step)
 
     def waits(self, instance: Instance, cause: str, patience_s: float) -> None:
         """What was read cannot be made durable now."""
@@ -139,3 +148,7 @@ class Chronicle:
             "seconds": round(gap.until_s - gap.since_s, 3),
             "reason": gap.reason.value,
         }
+
+
+def _named(instance: Instance) -> dict[str, str]:
+    return {"instance": instance.id, "gateway": instance.gateway, "gateway_instance": instance.gateway_instance}

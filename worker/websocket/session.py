@@ -91,8 +91,7 @@ class Session:
         self.filing = Filing(instance, shard, around.desk, transport=connector.transport, wants_receipts=connector.wants_receipts)
         self.filing.on_rest = self._wake
         self.state = State.IDLE
-        self.was_aborted = False
-        self.was_superseded = False
+        self.was_aborted = self.was_superseded = False
         self.was_tried = False
         """It reads, or has failed to once."""
         self.heard_s = self._clock()

@@ -196,7 +196,7 @@ class Sessions:
     # -- what is seen --------------------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, object]:
-        """`/status`: how many sessions are in which state, in all and per gateway; the worst gaps, and who is not heard of, longest first."""
+        """`/status`: how many sessions are in which state, in all and per gateway; the worst gaps and who is not heard, longest first."""
         by_gateway: dict[str, Counter[str]] = {}
         for running in self._running.values():
             by_gateway.setdefault(running.connector.gateway, Counter())[running.session.state.value] += 1
