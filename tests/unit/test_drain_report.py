@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import orjson
 import pytest
 from hypothesis import given
@@ -68,6 +71,19 @@ def test_a_sum_that_does_not_add_up_is_said_not_to_balance() -> None:
     assert not balances(ledger([account]))
 
 
+def fields(value: object) -> set[str]:
+    """The names of all fields, however deep."""
+    if isinstance(value, list):
+        return {name for one in value for name in fields(one)}
+    return set(value) | fields(list(value.values())) if isinstance(value, dict) else set()
+
+
+def words_of_the_document() -> set[str]:
+    document = (Path(__file__).parents[2] / "docs" / "shutdown.md").read_text(encoding="utf-8")
+    named = re.findall("`([^`]*)`", document.partition("## The report")[2].partition("\n## ")[0])
+    return {word for name in named for word in name.split(".")} | {name.partition("[")[0] for name in named}
+
+
 def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
     it = tenure()
     account = ShardAccount.opened(it, Position(3))
@@ -88,11 +104,11 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
         Leavings(
             phases=[PhaseTime(name="drain", ms=5, cut=False)],
             accounts=[account],
-            at_signal={"buffered": 0},
-            during={"accepted": 0},
+            at_signal={"buffered": 0, "in_flight": 0, "retry_queue": 0, "oldest_age_s": 0.0, "journal_backlog": 0},
+            during={"accepted": 0, "refused": 0, "delivered": 0, "failed": 0},
             spilled={"events": 0, "webhooks": 0, "unconfirmed": 0},
             receipts={"sent": 3, "handed_over": 1},
-            stuck=[],
+            stuck=[{"task": "deliver", "state": "pipeline.py:1"}],
             loop_lag_max_ms=1,
             undurable_ids=[],
         ),
@@ -104,6 +120,7 @@ def test_the_report_has_the_contracts_fields_in_the_contracts_order() -> None:
     assert report["shards"] == [{"shard": 2, "token": 9, "released_to": "b", "released": True, "held_after_signal_ms": 12}]
     assert report["receipts"] == {"sent": 3, "handed_over": 1}
     assert report["balances"] is True
+    assert fields(report) - words_of_the_document() == {"event"}
 
 
 @pytest.mark.parametrize(
