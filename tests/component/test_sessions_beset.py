@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
+import anyio
 import looptime
 import pytest
 
@@ -78,3 +80,19 @@ async def test_a_gap_after_a_freeze_begins_when_the_gateway_was_last_heard() -> 
         await it.reading()
         (gap,) = it.gaps()
         assert gap["seconds"] >= 23
+
+
+async def test_signs_of_life_that_come_all_at_once_do_not_hold_the_loop() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        gateway.troubles.signs = 2_000
+        texts = it.tell(1)
+        left = [gateway.troubles.signs]
+        while left[-1] and len(left) < 10_000:
+            await anyio.lowlevel.checkpoint()
+            left.append(gateway.troubles.signs)
+        assert left[-1] == 0
+        assert max(before - after for before, after in pairwise(left)) <= 64
+        await it.journalled(texts)

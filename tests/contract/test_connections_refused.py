@@ -300,6 +300,14 @@ async def test_a_larger_frame_ends_a_websocket() -> None:
         await connection.close()
 
 
+@pytest.mark.parametrize("sign", [b"\x89\x00", b"\x8a\x00"], ids=["pings", "pongs"])
+async def test_signs_of_life_without_end_end_a_websocket(sign: bytes) -> None:
+    async with talking_to(accepting(HELLO, sign * 200_000)) as read:
+        found, closed = await read()
+        assert (found, closed.reason) == ([b"{}"], CloseReason.PROTOCOL)
+        assert_tells_nothing(closed)
+
+
 async def test_a_message_in_pieces_with_a_ping_between_comes_whole() -> None:
     pieces = b"\x01\x01{", b"\x89\x00", b'\x00\x03"a"', b"\x80\x03:1}", b"\x88\x02\x03\xe9"
     async with talking_to(accepting(*pieces)) as read:

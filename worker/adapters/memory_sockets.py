@@ -30,6 +30,8 @@ class Troubles:
     is_hushed: bool = False
     """Connections stay, and bring nothing any more, not even an answer to a ping."""
     refuse_receipts: bool = False
+    signs: int = 0
+    """Of life, that come all at once with the next frame: no turn of the loop lies between them."""
 
 
 @dataclass(slots=True)
@@ -196,6 +198,9 @@ class MemoryConnection:
                 raise ConnectionClosed(self._ended.reason, str(self._ended), retry_after_s=self._ended.retry_after_s)
             self._news = anyio.Event()
             await self._news.wait()
+        if self._gateway.troubles.signs > 0:
+            self._gateway.troubles.signs -= 1
+            return None
         await anyio.lowlevel.checkpoint()  # before it is taken: a reader that is cancelled here has not had it
         frame = self._waiting.popleft()
         if frame is not None:

@@ -286,6 +286,8 @@ class Session:
         if frame is not None:
             self.filing.take(frame)
             self._around.desk.chronicle.heard(self.instance)
+        else:
+            await anyio.lowlevel.checkpoint()  # signs of life that lie ready by the thousand would hold the loop
 
     def _heard(self) -> None:
         self.heard_s = self._clock()

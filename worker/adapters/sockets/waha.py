@@ -21,9 +21,12 @@ from worker.domain.catalog import Instance
 from worker.instances.broker import BrokerConfig
 from worker.websocket.port import MAX_FRAME_BYTES, CloseReason, Connection, ConnectionClosed, Frame
 
-_GOODBYE = (1000).to_bytes(2)
+SIGNS_A_SECOND = 1_000
+"""Pings and pongs; a gateway sends a few a minute. Who sends more without end would cost all others their turns."""
+_GOODBYE, _NOT_LIKE_THIS = (1000).to_bytes(2), (1008).to_bytes(2)
 _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
 _LEFT = Ending(CloseReason.LEFT, "was left")
+_FLOODS = Ending(CloseReason.PROTOCOL, f"sent more than {SIGNS_A_SECOND} pings or pongs in a second")
 _BROKEN = Ending(CloseReason.BROKEN, "broke off without a goodbye")
 
 
@@ -59,13 +62,14 @@ class WahaConnector:
 
 
 class WahaConnection:
-    __slots__ = ("_client", "_ending", "_leave_by_s", "_socket")
+    __slots__ = ("_client", "_ending", "_leave_by_s", "_signs", "_signs_since_s", "_socket")
 
     def __init__(self, client: StreamClient, socket: Socket) -> None:
         self._client = client
         self._socket = socket
         self._leave_by_s: float | None = None
         self._ending: Ending | None = None
+        self._signs, self._signs_since_s = 0, 0.0
         client.open.add(self)
 
     def __repr__(self) -> str:
@@ -78,6 +82,8 @@ class WahaConnection:
             return Frame(message.data, None)
         if message.type is WSMsgType.CLOSE:
             raise await self._end(of_close_frame(message.data, message.extra or ""), _GOODBYE)
+        if self._are_too_many_signs():
+            raise await self._end(_FLOODS, _NOT_LIKE_THIS)
         if message.type is WSMsgType.PING and self._leave_by_s is None:
             await self._send(message.data, WSMsgType.PONG)
         return None
@@ -99,6 +105,14 @@ class WahaConnection:
     async def close(self) -> None:
         with anyio.move_on_after(CLOSE_WITHIN_S, shield=True):
             await self._end(_LEFT, _GOODBYE)
+
+    def _are_too_many_signs(self) -> bool:
+        """One more is here."""
+        now_s = anyio.current_time()
+        if now_s - self._signs_since_s >= 1:
+            self._signs, self._signs_since_s = 0, now_s
+        self._signs += 1
+        return self._signs > SIGNS_A_SECOND
 
     async def _next(self) -> Message:
         """The next message. Raises `ConnectionClosed` where there is none any more."""
