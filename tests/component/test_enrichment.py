@@ -17,9 +17,9 @@ from worker.domain.contact import Contact, ContactKey
 from worker.domain.deadline import Deadline
 from worker.domain.record import Record
 from worker.engine import Engine
-from worker.event_integration.enrichment import ENRICH_WITHIN_S
+from worker.event_integration.enrichment import AGAIN_WITHIN_S, ENRICH_WITHIN_S
 from worker.event_integration.outcome import RetryPolicy
-from worker.event_integration.transport import Request
+from worker.event_integration.transport import Request, Stage
 
 pytestmark = pytest.mark.anyio
 
@@ -142,6 +142,20 @@ async def test_a_later_attempt_has_what_the_first_one_went_without(broker: Broke
         await it.all_delivered(within_s=20)
         assert contacts(it) == [None, {"name": None, "picture_url": URL}]
         assert len({request.headers["webhook-id"] for request in it.attempts("crm")}) == 1
+
+
+async def test_what_comes_back_out_of_the_retry_queue_waits_for_the_store_only(broker: BrokerTwin) -> None:
+    """Its budget was spent when it was read: a handover parks many at once, and each would wait in one of few slots."""
+    hang(broker)
+    async with rig(CRM, retry=QUICK) as it:
+        a = await owning_contacts(it, broker)
+        it.answer("crm", Answers(status=500), Answers())
+        await it.push(a, sender_id=person(7))
+        await it.all_delivered(within_s=20)
+        await pass_time(3)
+        last, first = await it.store.attempts_log.attempts_of(CRM.id)
+        assert first.phases_s[Stage.ENRICH] == pytest.approx(ENRICH_WITHIN_S, abs=0.05)
+        assert last.phases_s[Stage.ENRICH] == pytest.approx(AGAIN_WITHIN_S, abs=0.005)
 
 
 async def test_the_wait_is_part_of_the_attempts_deadline_and_is_told_as_its_stage(broker: BrokerTwin) -> None:

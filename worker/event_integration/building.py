@@ -20,7 +20,7 @@ from worker.domain.ids import WebhookId
 from worker.domain.record import Record
 from worker.event_buffer.deliveries import Delivery
 from worker.event_integration.attempts import Attempt
-from worker.event_integration.enrichment import ENRICH_WITHIN_S, Enrichment
+from worker.event_integration.enrichment import AGAIN_WITHIN_S, ENRICH_WITHIN_S, Enrichment
 from worker.event_integration.request import PreparedWebhook, wants_contact
 from worker.event_integration.transport import Request
 
@@ -75,6 +75,8 @@ class Builder:
             deadline = Deadline("enrich", began_s)
         else:
             left_s = max(0.0, ENRICH_WITHIN_S - (attempt.started_s - delivery.event.read_at_s))
+            if delivery.claim is not None:
+                left_s = min(left_s, AGAIN_WITHIN_S)
             deadline = Deadline("enrich", min(began_s + left_s, attempt.deadline.at_s))
         try:
             return await self.enrichment.contact(record, deadline)

@@ -14,6 +14,8 @@ from worker.domain.record import Record
 
 ENRICH_WITHIN_S = 0.25
 """From when an event was read, not from when its attempt begins: what waits behind others in its lane does not wait for each of them."""
+AGAIN_WITHIN_S = 0.05
+"""Of what comes out of the retry queue: its budget is spent, so the store is waited for and no broker. A handover parks many at once."""
 
 
 class Enrichment(Protocol):
