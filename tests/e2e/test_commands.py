@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.real_redis import real_redis
 from worker.adapters.redis_binary import find_redis_binary
@@ -90,18 +91,35 @@ def test_check_fails_at_once_with_69_where_nobody_answers() -> None:
     ],
 )
 def test_check_tells_how_durable_a_server_is(server: dict[str, str], told: str) -> None:
-    with real_redis(**server) as redis:
-        ended = worker("check", WORKER_REDIS__URL=redis.url)
+    with real_redis(**server) as running:
+        ended = worker("check", WORKER_REDIS__URL=running.url)
     assert ended.returncode == 0
     assert f"durability: {told}" in ended.stdout
     assert "a 2xx waits for this server alone" in ended.stdout
 
 
 def test_check_refuses_a_server_that_evicts() -> None:
-    with real_redis(**{"maxmemory-policy": "allkeys-lru"}) as redis:
-        ended = worker("check", WORKER_REDIS__URL=redis.url)
+    with real_redis(**{"maxmemory-policy": "allkeys-lru"}) as running:
+        ended = worker("check", WORKER_REDIS__URL=running.url)
     assert ended.returncode == 78
     assert "redis maxmemory-policy: allkeys-lru: allowed: noeviction" in ended.stderr
+
+
+def test_check_refuses_another_number_of_shards_than_the_store_was_fixed_at() -> None:
+    with real_redis() as server, redis.Redis.from_url(server.url) as client:
+        assert worker("check", WORKER_REDIS__URL=server.url, WORKER_REGISTRY__SHARDS="32").returncode == 0
+        assert client.dbsize() == 0, "it changes nothing"
+        client.hset("{wa}:config", "shards", "16")
+        ended = worker("check", WORKER_REDIS__URL=server.url, WORKER_REGISTRY__SHARDS="32")
+        assert worker("check", WORKER_REDIS__URL=server.url).returncode == 0
+    assert (ended.returncode, ended.stdout) == (78, "")
+    fault = "registry.shards (WORKER_REGISTRY__SHARDS): 32: allowed: 16, fixed at the first start of this deployment"
+    assert ended.stderr == f"{fault}\n"
+
+
+def test_check_says_what_it_does_not_look_at() -> None:
+    told = " ".join(worker("check", "--help").stdout.split())
+    assert all(word in told for word in ("http.port", "data_dir", "registry.shards"))
 
 
 def test_check_warns_of_each_webhook_that_cannot_work(config: Path) -> None:

@@ -57,6 +57,18 @@ class ServerFacts:
     maxmemory_policy: str | None
     is_append_only: bool | None
     appendfsync: str | None
+    shards: int | None
+    """As the first start fixed them; None: there was none yet."""
+
+
+def refuse_unfit(facts: ServerFacts, *, shards: int) -> None:
+    """Raises `ConfigurationError` where the worker may not use this server, or not with so many shards."""
+    if facts.maxmemory_policy not in {None, "noeviction"}:
+        why = f"redis maxmemory-policy: {facts.maxmemory_policy}: allowed: noeviction (an evicted lease would mean two owners)"
+        raise ConfigurationError([why])
+    if facts.shards not in {None, shards}:
+        fault = f"registry.shards (WORKER_REGISTRY__SHARDS): {shards}: allowed: {facts.shards}, fixed at the first start of this deployment"
+        raise ConfigurationError([fault])
 
 
 class RedisStore:
@@ -103,6 +115,7 @@ class RedisStore:
     async def facts(self) -> ServerFacts:
         """Asks the server; what it hides (managed services forbid `CONFIG`) is None."""
         text = (await self._data.call("INFO")).decode()
+        fixed = await self._data.call("HGET", redis_keys.CONFIG, "shards")
         info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         return ServerFacts(
             version=info["redis_version"],
@@ -112,17 +125,16 @@ class RedisStore:
             maxmemory_policy=info.get("maxmemory_policy"),
             is_append_only=info["aof_enabled"] == "1" if "aof_enabled" in info else None,
             appendfsync=await self._configured("appendfsync"),
+            shards=None if fixed is None else int(fixed),
         )
 
     async def ensure_config(self, *, shards: int) -> None:
         """Fixes the number of shards at the first start ever. Raises `ConfigurationError` when this server cannot be used as configured."""
-        policy = (await self.facts()).maxmemory_policy
-        if policy not in {None, "noeviction"}:
-            raise ConfigurationError([f"redis maxmemory-policy: {policy}; allowed: noeviction (an evicted lease would mean two owners)"])
-        await self._data.call("HSETNX", redis_keys.CONFIG, "shards", shards)
-        fixed = int(await self._data.call("HGET", redis_keys.CONFIG, "shards"))
-        if fixed != shards:
-            raise ConfigurationError([f"WORKER_REGISTRY__SHARDS: {shards}; allowed: {fixed}, fixed at the first start of this deployment"])
+        facts = await self.facts()
+        refuse_unfit(facts, shards=shards)
+        if facts.shards is None:
+            await self._data.call("HSETNX", redis_keys.CONFIG, "shards", shards)
+            refuse_unfit(await self.facts(), shards=shards)  # another first start may have been faster
 
     async def close(self) -> None:
         """Idempotent; at most a second per client."""

@@ -9,11 +9,11 @@ import anyio
 
 from worker.adapters.http_urls import objection
 from worker.adapters.redis_binary import find_redis_binary
-from worker.adapters.redis_store import RedisStore, ServerFacts
+from worker.adapters.redis_store import RedisStore, ServerFacts, refuse_unfit
 from worker.adapters.store_opening import unreachable
 from worker.api.server import MAX_CONNECTIONS
 from worker.domain.destinations import Destinations
-from worker.domain.errors import ConfigurationError, StoreUnavailable
+from worker.domain.errors import StoreUnavailable
 from worker.lifecycle import raise_open_files
 from worker.settings import Settings
 from worker.shutdown import AT_MOST_S, RESERVE_AT_MOST_S, RESERVE_SHARE
@@ -62,8 +62,7 @@ async def _facts(url: str) -> ServerFacts:
 
 def server_lines(facts: ServerFacts, settings: Settings) -> list[str]:
     """Raises `ConfigurationError` where the worker would refuse to start on this server."""
-    if facts.maxmemory_policy not in {None, "noeviction"}:
-        raise ConfigurationError([f"redis maxmemory-policy: {facts.maxmemory_policy}: allowed: noeviction (an evicted lease = two owners)"])
+    refuse_unfit(facts, shards=settings.registry.shards)
     limit = f"maxmemory {facts.maxmemory_bytes / 2**20:.0f} MiB" if facts.maxmemory_bytes else "no maxmemory"
     return [
         f"store: Redis {facts.version}, {facts.replicas} replicas, {limit}, eviction policy {facts.maxmemory_policy or 'not readable'}",

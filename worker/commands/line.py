@@ -67,7 +67,11 @@ def run_command(
 
 @application.command("check")
 def check_command() -> None:
-    """Validates the settings, reaches the store, prints what can be relied on. Changes nothing; exit 78 or 69 when it would not run."""
+    """Validates the settings, reaches the store, prints what can be relied on. Changes nothing; exit 78 or 69 when it would not run.
+
+    Not looked at, because a worker that runs here may have both: whether http.port is free, and whether data_dir is. The embedded server
+    is not started, so at how many registry.shards it was fixed is not known either.
+    """
 
     def command(settings: Settings) -> int:
         from worker.commands.check import check
