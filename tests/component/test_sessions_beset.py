@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import anyio
 import looptime
 import pytest
 
-from tests.component.rig import now_s, pass_time, until
-from tests.component.sockets_world import forgets, sockets_world
+from tests.component.rig import ACME, now_s, pass_time, until
+from tests.component.sockets_world import another, forgets, sockets_world
+from worker.domain.ids import TenantId
+from worker.ingest.door import Refusal
 from worker.websocket import patience
 from worker.websocket.states import State
 
@@ -96,3 +99,20 @@ async def test_signs_of_life_that_come_all_at_once_do_not_hold_the_loop() -> Non
         assert left[-1] == 0
         assert max(before - after for before, after in pairwise(left)) <= 64
         await it.journalled(texts)
+
+
+async def test_hands_that_others_have_filled_stop_no_tenants_reading() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        it.catalog.put(replace(another(77), tenant_id=TenantId("beta")))
+        await it.reading()
+        it.streams.sessions._around.desk.hands.max_bytes = 100  # noqa: SLF001 -- a small one, to fill it with little
+        it.door.refused = lambda tenant: Refusal.TENANT_BACKLOG_FULL if tenant == ACME else None  # type: ignore[method-assign, assignment]
+        it.tell(3)
+        await pass_time(1)
+        for _ in range(10):
+            await it.journalled(it.tell(5, "phone-77"))
+            await pass_time(1)
+        assert gateway.reading("phone-77") == 1
+        assert [line["instance"] for line in it.lines("socket_lost")] == ["i0"]

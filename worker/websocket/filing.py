@@ -36,18 +36,24 @@ log = structlog.get_logger("worker.websocket")
 
 
 class Hands:
-    """How much all sessions together have in hand, with a share for each tenant: one tenant's full backlog stops no other's reading."""
+    """How much all sessions together have in hand, with a share for each tenant: nobody's full backlog stops another's reading.
 
-    __slots__ = ("_by_tenant", "bytes", "max_bytes", "max_tenant_bytes")
+    `sure_bytes` are a tenant's also where others have taken all, and are what a busy one has between two appends. So memory is bounded
+    by `max_bytes`, `sure_bytes` for each tenant, and a frame of each session that was reading already.
+    """
 
-    def __init__(self, *, max_bytes: int = 128 << 20, max_tenant_bytes: int = 16 << 20) -> None:
+    __slots__ = ("_by_tenant", "bytes", "max_bytes", "max_tenant_bytes", "sure_bytes")
+
+    def __init__(self, *, max_bytes: int = 128 << 20, max_tenant_bytes: int = 16 << 20, sure_bytes: int = 128 << 10) -> None:
         self.max_bytes = max_bytes
         self.max_tenant_bytes = max_tenant_bytes
+        self.sure_bytes = sure_bytes
         self.bytes = 0
         self._by_tenant: dict[TenantId, int] = {}
 
     def has_room(self, tenant_id: TenantId) -> bool:
-        return self.bytes < self.max_bytes and self._by_tenant.get(tenant_id, 0) < self.max_tenant_bytes
+        limit_bytes = self.max_tenant_bytes if self.bytes < self.max_bytes else self.sure_bytes
+        return self._by_tenant.get(tenant_id, 0) < limit_bytes
 
     def add(self, tenant_id: TenantId, size_bytes: int) -> None:
         """Negative: given back."""
