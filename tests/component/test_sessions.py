@@ -86,6 +86,23 @@ async def test_receipts_that_a_gateway_refuses_are_sent_again() -> None:
         await until(lambda: it.receipts() == texts, within_s=10, what="receipts")
 
 
+async def test_a_receipt_for_what_the_gateway_has_forgotten_was_not_sent_and_is_not_owed() -> None:
+    gateway = keeps_events()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        it.store.faults.stall()
+        it.tell(3)
+        gateway.kept.clear()
+        kept = it.tell(2)
+        it.store.faults.resume()
+        await it.journalled(it.told)
+        await it.streams.orchestrator.close(shard_number(), within_s=5)
+        assert gateway.unacknowledged("phone-0") == []
+        assert [receipt for receipt in it.receipts() if receipt in kept] == kept
+        assert (it.streams.sessions.receipts.sent, it.streams.sessions.receipts.handed_over) == (2, 0)
+
+
 async def test_a_frame_that_is_no_event_is_kept_whole_and_the_stream_goes_on() -> None:
     gateway = forgets()
     async with sockets_world(gateway) as it:

@@ -67,11 +67,11 @@ async def test_a_receipt_ends_what_is_owed_and_may_be_repeated(here: FakeWorld) 
     here.emit(5)
     ids = [str(frame.event_id) for frame in await frames(connection, 5)]
     assert store(here).unacknowledged(NAME) == ids
-    await connection.acknowledge(ids[:3])
+    assert await connection.acknowledge(ids[:3]) == 3
     assert store(here).unacknowledged(NAME) == ids[3:]
-    await connection.acknowledge(ids[:4])
-    await connection.acknowledge([*ids, "of-another-life"])
-    await connection.acknowledge([])
+    assert await connection.acknowledge(ids[:4]) == 4
+    assert await connection.acknowledge([*ids, "of-another-life"]) == 5
+    assert await connection.acknowledge([]) == 0
     assert store(here).unacknowledged(NAME) == []
     await connection.close()
 

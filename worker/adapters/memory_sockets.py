@@ -89,11 +89,14 @@ class MemoryGateway:
         """How many read the instance's stream."""
         return len(self.readers.get(name, ()))
 
-    def acknowledged(self, by: str, name: str, event_ids: Sequence[str]) -> None:
+    def acknowledged(self, by: str, name: str, event_ids: Sequence[str]) -> int:
+        """How many of these it knows."""
         self.receipts += [(by, event_id) for event_id in event_ids]
         wanted = set(event_ids)
-        for kept in self.kept.get(name, ()):
-            kept.is_acknowledged = kept.is_acknowledged or kept.frame.event_id in wanted
+        known = [kept for kept in self.kept.get(name, ()) if kept.frame.event_id in wanted]
+        for kept in known:
+            kept.is_acknowledged = True
+        return len(known)
 
     def missed(self, name: str, after: str | None) -> list[Frame]:
         """What a new reader is told first: what no receipt came for, and the newest, or all behind `after` where that is among these."""
@@ -207,14 +210,14 @@ class MemoryConnection:
             self._gateway.given.append(frame)
         return frame
 
-    async def acknowledge(self, event_ids: Sequence[str]) -> None:
+    async def acknowledge(self, event_ids: Sequence[str]) -> int:
         self._gateway.on_receipt(self._reader, self._name)
         await anyio.lowlevel.checkpoint()
         if self._ended is not None and self._ended.reason is not CloseReason.LEFT:
             raise ConnectionClosed(self._ended.reason, str(self._ended))
         if self._gateway.troubles.refuse_receipts:
             raise ConnectionClosed(CloseReason.REFUSED, "the twin takes no receipts now")
-        self._gateway.acknowledged(self._reader, self._name, event_ids)
+        return self._gateway.acknowledged(self._reader, self._name, event_ids)
 
     async def ping(self) -> None:
         if self._ended is not None:

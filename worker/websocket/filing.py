@@ -67,7 +67,10 @@ class Hands:
 
 @dataclass(slots=True)
 class Receipts:
-    """Since the start, over all sessions. `handed_over`: the events are durable, whoever reads the stream next says so."""
+    """Since the start, over all sessions. `handed_over`: the events are durable, whoever reads the stream next says so.
+
+    Neither holds a receipt for what its gateway did not know any more: nobody owes that one.
+    """
 
     sent: int = 0
     handed_over: int = 0
@@ -283,7 +286,7 @@ class Filing:
         assert connection is not None
         try:
             with anyio.fail_after(RECEIPT_S):
-                await connection.acknowledge(batch)
+                known = await connection.acknowledge(batch)
         except (ConnectionClosed, TimeoutError) as exc:
             self._pause_receipts(str(exc) or f"no answer within {RECEIPT_S:.0f} s")
             return
@@ -293,7 +296,7 @@ class Filing:
             return
         if self._owed[: len(batch)] == batch:  # else they were handed over meanwhile, and are counted there
             del self._owed[: len(batch)]
-            self._desk.receipts.sent += len(batch)
+            self._desk.receipts.sent += known
 
     def _pause_receipts(self, cause: str) -> None:
         self._receipts_at_s = self._desk.clock() + RECEIPT_PAUSE_S

@@ -70,8 +70,11 @@ class Connection(Protocol):
         """
         ...
 
-    async def acknowledge(self, event_ids: Sequence[str]) -> None:
-        """Sends receipts for what is durable; idempotent at the gateway. Raises `ConnectionClosed`, also where they were refused."""
+    async def acknowledge(self, event_ids: Sequence[str]) -> int:
+        """Sends receipts for what is durable; idempotent at the gateway. Raises `ConnectionClosed`, also where they were refused.
+
+        Answers for how many the gateway has them now: what it does not know any more needs none.
+        """
         ...
 
     async def ping(self) -> None:

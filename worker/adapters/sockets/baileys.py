@@ -125,9 +125,11 @@ class BaileysConnection:
             await self._more()
         return self._ready.popleft() if self._ready else None
 
-    async def acknowledge(self, event_ids: Sequence[str]) -> None:
+    async def acknowledge(self, event_ids: Sequence[str]) -> int:
+        known = 0
         for first in range(0, len(event_ids), RECEIPTS_PER_CALL):
-            await self._acknowledge(event_ids[first : first + RECEIPTS_PER_CALL])
+            known += await self._acknowledge(event_ids[first : first + RECEIPTS_PER_CALL])
+        return known
 
     async def ping(self) -> None:
         """It cannot be asked: it pings by itself every 15 s."""
@@ -158,7 +160,8 @@ class BaileysConnection:
         self._ended(_LEFT)
         self._ready.clear()
 
-    async def _acknowledge(self, event_ids: Sequence[str]) -> None:
+    async def _acknowledge(self, event_ids: Sequence[str]) -> int:
+        """It lists as acknowledged what was not before, and as missing what it does not know."""
         try:
             answer = await self._calls.call(None).post(f"{self._path}/events/ack", {"ids": list(event_ids)})
             expect_known(answer, self._client.broker)
@@ -166,6 +169,9 @@ class BaileysConnection:
                 raise answer.garbage("does not say what it acknowledged")
         except BrokerFailure as failure:
             raise of_broker_failure(failure) from None
+        missing = answer.mapping().get("missing")
+        unknown = {one for one in missing if isinstance(one, str)} if isinstance(missing, list) else set()
+        return len([one for one in event_ids if one not in unknown])
 
     async def _more(self) -> None:
         """Waits until something comes, not always a whole event. Raises `ConnectionClosed`."""

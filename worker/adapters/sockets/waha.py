@@ -88,8 +88,8 @@ class WahaConnection:
             await self._send(message.data, WSMsgType.PONG)
         return None
 
-    async def acknowledge(self, event_ids: Sequence[str]) -> None:
-        """It wants none."""
+    async def acknowledge(self, event_ids: Sequence[str]) -> int:  # noqa: ARG002 - it wants none
+        return 0
 
     async def ping(self) -> None:
         if self._ending is not None:
