@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from worker.adapters.redis_client import RedisClient
 from worker.adapters.redis_keys import ShardKeys
-from worker.adapters.redis_leases import RELEASE, RedisMembership
+from worker.adapters.redis_leases import RELEASE, RedisMembership, owner_of
 from worker.domain.ids import OwnerId, Shard
 
 TIMEOUT_S = 2.0
@@ -45,6 +45,6 @@ async def _released(client: RedisClient, shards: int, is_gone: Callable[[OwnerId
     releases = [
         RELEASE.call((key,), (owner, token, "", 0))
         for key, (owner, token) in zip(keys, leases, strict=True)
-        if owner and token and is_gone(OwnerId(owner.decode()))
+        if owner and token and is_gone(owner_of(owner))
     ]
     return sum(await client.exchange(releases)) if releases else 0

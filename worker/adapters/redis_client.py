@@ -98,10 +98,10 @@ class RedisClient:
             msg = f"redis ({self.name}): no answer within {self.timeout_s + block_s:g} s; is the server reachable and not overloaded?"
             raise StoreUnavailable(msg) from exc
         except (RedisError, OSError) as exc:
-            raise _translated(exc, self.name) from exc
+            raise translated(exc, self.name) from exc
         for reply in replies[: len(replies) - may_fail]:
             if isinstance(reply, ResponseError):
-                raise _translated(reply, self.name) from reply
+                raise translated(reply, self.name) from reply
         return replies
 
     async def close(self) -> None:
@@ -134,7 +134,7 @@ class RedisClient:
             try:
                 await connection.connect()  # type: ignore[no-untyped-call]
             except (RedisError, OSError) as exc:
-                raise _translated(exc, self.name, ran="nothing was sent") from exc
+                raise translated(exc, self.name, ran="nothing was sent") from exc
         replies = await _send(connection, commands)
         first = next((i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)), None)
         if first is None:
@@ -165,7 +165,7 @@ async def _drop(connection: AbstractConnection) -> None:
         await connection.disconnect(nowait=True)
 
 
-def _translated(exc: Exception, client: str, *, ran: str = "the call may or may not have run") -> Exception:
+def translated(exc: Exception, client: str, *, ran: str = "the call may or may not have run") -> Exception:
     """Ours for what the server's state provokes; what only a bug can provoke stays as it is. `ran`: what is known of the call."""
     text = str(exc)
     if "OOM command not allowed" in text or type(exc).__name__ == "OutOfMemoryError":

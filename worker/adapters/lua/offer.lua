@@ -7,7 +7,7 @@
 local giver, taker, now = ARGV[1], ARGV[2], now_ms()
 local ends_at = number_text(now + tonumber(ARGV[3]))
 for i = 4, #ARGV do
-  local ended_at, is_prepared, from, to = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^(%d+) ([01]) (%S+) (%S+)$')
+  local ended_at, is_prepared, from, to = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^(%d+) ([01]) (%S+) (%S+)')
   if from ~= giver or to ~= taker or tonumber(ended_at) <= now then
     is_prepared = '0'
   end

@@ -4,7 +4,7 @@
 -- reply OK. Others' offers stay.
 
 for i = 2, #ARGV do
-  local giver = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^%d+ [01] (%S+) %S+$')
+  local giver = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^%d+ [01] (%S+) %S+')
   if giver == ARGV[1] then
     redis.call('HDEL', KEYS[1], ARGV[i])
   end
