@@ -187,6 +187,18 @@ async def test_a_killed_workers_shards_go_to_those_that_live() -> None:
         assert it.duplicates() <= may_repeat
 
 
+async def test_a_shard_that_does_not_exist_is_never_owned_whoever_offers_it() -> None:
+    async with rig(**EIGHT) as it:
+        a = await it.owning("a")
+        told: list[tuple[str, str, Shard]] = []
+        Streams(a, told)
+        for number in (-1, 8, 99):
+            await it.store.handovers.offer([Shard(number)], giver=OwnerId("nobody"), taker=a.owner, ttl_s=3_600)
+        await pass_time(10)
+        assert a.holds == {Shard(n) for n in range(8)}
+        assert told == []
+
+
 # -- sessions ------------------------------------------------------------------------------------------------------------
 
 

@@ -85,8 +85,12 @@ class Handing:
                 await woken.wait()
 
     async def _see_offers(self) -> None:
-        """What is offered to us, and who is prepared for what we offer. Where either turns on who is live, that is looked up again."""
-        offers = await self._handovers.offers()
+        """What is offered to us, and who is prepared for what we offer. Where either turns on who is live, that is looked up again.
+
+        An offer of a shard that does not exist is none, whoever put it there.
+        """
+        shards = self._ours.company().shards
+        offers = [offer for offer in await self._handovers.offers() if 0 <= offer.shard < shards]
         expected = self.taking.expected
         if self._ours.is_leaving() or any(o.taker == self._ours.owner and o.shard not in expected for o in offers):
             await self._presence.look()
