@@ -6,6 +6,7 @@ A part never sees the settings themselves; who adds a setting to one adds it her
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from dataclasses import replace
@@ -34,6 +35,7 @@ from worker.settings.declared import BrokerDeclared
 from worker.websocket.port import Connector
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+HOST_CHARACTERS = 63
 
 
 def store_choice(settings: Settings, url: str | None = None) -> StoreChoice:
@@ -132,7 +134,7 @@ def first_identity(settings: Settings, seat: Seat, *, is_managed: bool) -> Ident
 
     Siblings have their parent's mark in it.
     """
-    task, revision = f"{socket.gethostname()}-{os.getpid()}", settings.registry.revision
+    task, revision = f"{plain(socket.gethostname())}-{os.getpid()}", settings.registry.revision
     return Identity(
         owner=OwnerId("-".join([task, *([seat.mark] if seat.mark else []), secrets.token_hex(4)])),
         task=task,
@@ -141,6 +143,11 @@ def first_identity(settings: Settings, seat: Seat, *, is_managed: bool) -> Ident
         sole=settings.redis.url == EMBEDDED and not seat.has_parent,
         is_managed=is_managed or revision > 0,
     )
+
+
+def plain(host: str) -> str:
+    """A host may be called anything; our names stand in keys of the store, in offers between workers and in log lines."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", host)[:HOST_CHARACTERS] or "host"
 
 
 def as_task(me: Identity, task: EcsTask | None) -> Identity:
