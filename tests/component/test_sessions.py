@@ -258,6 +258,37 @@ async def test_a_stall_closes_without_a_receipt_and_what_was_read_is_appended_wh
         assert [gap["reason"] for gap in it.gaps()] == ["stalled"]
 
 
+async def test_what_is_brought_again_and_again_counts_once_at_the_door() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        it.store.faults.away = True
+        it.tell(10)
+        await pass_time(1)
+        it.tell(10)
+        await pass_time(30)
+        assert it.door.waiting()[0] == 20
+        it.store.faults.away = False
+        await it.journalled(it.told)
+        assert it.door.waiting()[0] == 20
+
+
+async def test_what_there_was_no_room_for_counts_once_there_is() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        refused, it.door.refused = it.door.refused, lambda _tenant: Refusal.TENANT_BACKLOG_FULL  # type: ignore[method-assign, assignment]
+        it.tell(10)
+        await pass_time(20)
+        assert it.door.waiting()[0] == 0
+        it.door.refused = refused  # type: ignore[method-assign]
+        it.store.faults.away = True  # where the figures cannot be read what was counted stays
+        await pass_time(20)
+        assert it.door.waiting()[0] == 10
+
+
 async def test_a_short_absence_of_the_journal_interrupts_nothing() -> None:
     gateway = forgets()
     async with sockets_world(gateway) as it:

@@ -33,6 +33,10 @@ class NotDurable(WorkerError):
     """Raised when frames could not be made durable now, or nobody knows whether they were: bring them again, a repeat is a duplicate."""
 
 
+class NoRoom(NotDurable):
+    """Raised when nothing was tried: there is no room for this tenant's events."""
+
+
 class Frames:
     """`prepare` each frame once, `append` until it answers; from any task."""
 
@@ -56,12 +60,16 @@ class Frames:
         """As `prepare`, here and now."""
         return self._preparation.prepare_frame(self._gateways[instance.gateway], instance, body, transport)
 
-    async def append(self, instance: Instance, frames: Sequence[Prepared]) -> None:
-        """Returns once every event of all `frames` is durable. Raises `NotDurable`. Cancelling gives up what has not gone out yet."""
+    async def append(self, instance: Instance, frames: Sequence[Prepared], *, again: int = 0) -> None:
+        """Returns once every event of all `frames` is durable. Raises `NotDurable`. Cancelling gives up what has not gone out yet.
+
+        `again`: how many of them, the first, an append that raised has counted at the door already; `NoRoom` counts none.
+        """
         if (why := self._door.refused(instance.tenant_id)) in _NO_ROOM:
-            raise NotDurable(f"{why.value}: too much waits for delivery; look at /status for webhooks that do not answer")
+            raise NoRoom(f"{why.value}: too much waits for delivery; look at /status for webhooks that do not answer")
         items = [item for frame in frames for item in frame.items]
-        self._door.count(instance.tenant_id, len(items), sum([len(event.record) for _, event in items]))
+        fresh = [len(event.record) for frame in frames[again:] for _, event in frame.items]
+        self._door.count(instance.tenant_id, len(fresh), sum(fresh))
         try:
             with anyio.fail_after(FRAMES_DURABLE_S):
                 appended = await self._append(items)

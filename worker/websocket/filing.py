@@ -15,7 +15,7 @@ import structlog
 from worker.domain.backoff import doubled_s
 from worker.domain.catalog import Instance
 from worker.domain.ids import EventKey, Shard, TenantId
-from worker.ingest.frames import Frames, NotDurable
+from worker.ingest.frames import Frames, NoRoom, NotDurable
 from worker.ingest.preparation import Prepared
 from worker.websocket.chronicle import Chronicle
 from worker.websocket.patience import RECEIPT_PAUSE_S, RECEIPT_S, STALL_S
@@ -111,6 +111,7 @@ class Filing:
     """`take` what was read; `stir` when receipts may have become possible. `on_rest` is called whenever there is nothing left to do."""
 
     __slots__ = (
+        "_brought",
         "_desk",
         "_held",
         "_held_bytes",
@@ -145,6 +146,8 @@ class Filing:
         self._is_anew = False
         """Receipts were left to the gateway's next telling."""
         self._is_working = False
+        self._brought = 0
+        """How many of those held, the oldest, a try that failed has brought to the door already."""
         self._tries = 0
         self._receipts_at_s = 0.0
 
@@ -250,7 +253,13 @@ class Filing:
                 held.body = b""
                 await anyio.lowlevel.checkpoint()  # a portion of large frames must not hold the loop
             prepared.append(held.prepared)
-        await self._desk.frames.append(self.instance, prepared)
+        before, self._brought = self._brought, len(portion)
+        try:
+            await self._desk.frames.append(self.instance, prepared, again=before)
+        except NoRoom:
+            self._brought = before
+            raise
+        self._brought = 0
 
     async def _again_later(self, cause: str) -> None:
         if self._tries == 0:
