@@ -35,6 +35,14 @@ SHORT_SCHEDULE = "[1, 1, 2, 3" + ", 5" * 100 + "]"
 """Waits between attempts that a test can wait for, and enough of them."""
 
 
+AT_A_TERMINAL = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+]
+"""What a shell starts in the background ignores Ctrl-C, and so does all that it starts in turn: a whole test run perhaps."""
+
+
 class Hook(NamedTuple):
     """A declared webhook. `instances` none: all of them."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.e2e.rig import Hook, Rig, Worker, declared, until
+from tests.e2e.rig import AT_A_TERMINAL, Hook, Rig, Worker, declared, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -127,13 +127,6 @@ async def test_the_timeline_of_an_event_tells_how_it_died(rig: Rig) -> None:
     shown = (await api(rig, worker, f"/api/dead-letters/{letter['id']}"))["data"]
     assert shown["event"]["message_ids"] == ["E0000000"]
 
-
-AT_A_TERMINAL = [
-    sys.executable,
-    "-c",
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
-]
-"""What a shell starts in the background ignores Ctrl-C, and so does all that it starts in turn: a whole test run perhaps."""
 
 FORBIDDEN = Hook("inside", "http://169.254.169.254/hook", instances=("i",))
 """Its deliveries are dead letters at once, however many."""

@@ -19,7 +19,7 @@ from aiohttp import web
 from anyio import to_thread
 
 from tests.contract.serving import serving
-from tests.e2e.rig import Rig, Worker, declared, until
+from tests.e2e.rig import AT_A_TERMINAL, Rig, Worker, declared, until
 from worker.commands import status as status_command
 from worker.commands.status import Asked, show_status
 from worker.domain.errors import DependencyUnreachable
@@ -135,7 +135,7 @@ async def started(rig: Rig) -> Worker:
 async def at_terminal(worker: Worker, terminal: Terminal, *words: str, **environment: str) -> AsyncIterator[anyio.abc.Process]:
     """The command there; it has gone at the end, whatever happens."""
     environment = {name: value for name, value in worker.environment.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}} | environment
-    command = [sys.executable, "-m", "worker", "status", *words]
+    command = [*AT_A_TERMINAL, sys.executable, "-m", "worker", "status", *words]
     process = await anyio.open_process(command, env=environment, stdin=terminal.theirs, stdout=terminal.theirs, stderr=terminal.theirs)
     os.close(terminal.theirs)
     try:
