@@ -75,6 +75,21 @@ async def test_an_aborted_session_goes_without_a_goodbye_and_without_a_receipt()
         await until(lambda: set(it.receipts()) == set(texts), within_s=10, what="whoever reads next says so")
 
 
+async def test_what_a_gateway_that_forgets_has_sent_already_is_read_also_where_the_lease_is_lost() -> None:
+    gateway = forgets()
+    async with sockets_world(gateway) as it:
+        it.own()
+        await it.reading()
+        texts = it.tell(1_000)
+        it.abort()
+        await it.journalled(texts)
+        await until(lambda: it.session() is None, within_s=5, what="it is over")
+        it.own()
+        await it.reading()
+        (gap,) = it.gaps()
+        assert (gap["reason"], len(gateway.connects)) == ("lease_lost", 2)
+
+
 async def test_a_lease_lost_and_found_again_tells_the_gap_it_left() -> None:
     gateway = forgets()
     async with sockets_world(gateway) as it:

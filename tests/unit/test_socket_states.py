@@ -36,6 +36,11 @@ CHANGES: dict[tuple[State, Event], State] = {
     (State.LEAVING, Event.STALLED): State.LEFT,
     (State.LEAVING, Event.SUPERSEDED): State.LEFT,
     (State.LEAVING, Event.ENDED): State.LEFT,
+    (State.IDLE, Event.LAPSED): State.LEFT,
+    (State.CONNECTING, Event.LAPSED): State.LEFT,
+    (State.OPEN, Event.LAPSED): State.LEAVING,
+    (State.SILENT, Event.LAPSED): State.LEAVING,
+    (State.WAITING, Event.LAPSED): State.LEFT,
     **{(one, Event.ABORT): State.LEFT for one in State if one is not State.LEFT},
 }
 """Written down a second time, pair by pair: everything that changes the state. Whatever is not here does not."""

@@ -146,11 +146,11 @@ class Session:
         self.state, actions = step(before, event)
         if self.state is before and not actions:
             return
-        if event is Event.ABORT:
+        if event in {Event.ABORT, Event.LAPSED}:
             self.was_aborted = True
         elif event is Event.LEAVE:
             self._close_gap()  # whoever reads next does not know since when nobody did
-        if before in LISTENING and self.state not in READING:
+        if before in LISTENING and (self.state not in READING or event is Event.LAPSED):
             self._unread_since_s = self._clock() if self._unread_since_s is None else self._unread_since_s
             self._note_dark(event)
         self._todo += actions
@@ -365,7 +365,7 @@ class Session:
 
     def _note_dark(self, event: Event) -> None:
         """From here on nobody reads; whether that leaves a hole is up to the gateway, and to whether somebody else reads."""
-        is_aborted = event is Event.ABORT
+        is_aborted = event in {Event.ABORT, Event.LAPSED}
         if not self._connector.wants_receipts and (is_aborted or self._around.desk.owns(self.shard)):
             self.dark = Dark(self.heard_s, CloseReason.LEASE_LOST if is_aborted else self._loss.reason)
 

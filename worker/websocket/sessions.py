@@ -129,8 +129,13 @@ class Sessions:
         self._tell(instance_ids, Event.LEAVE)
 
     def abort(self, instance_ids: Iterable[InstanceId]) -> None:
-        """Now, without goodbye and without receipt; what was read still becomes durable."""
-        self._tell(instance_ids, Event.ABORT)
+        """Now, without goodbye and without receipt; what was read still becomes durable.
+
+        Where no receipt is wanted, what is on its way comes only once: that stream is left, and read to its end (decision 0021).
+        """
+        for instance_id in instance_ids:
+            if (running := self._running.get(instance_id)) is not None:
+                running.session.tell(Event.ABORT if running.connector.wants_receipts else Event.LAPSED)
 
     def owned(self, instance_ids: Iterable[InstanceId]) -> None:
         """Their shard is ours from now on."""
@@ -147,7 +152,7 @@ class Sessions:
         rest = [instance_id for instance_id in instance_ids if instance_id in self._running]
         if rest:
             log.warning("sessions_cut", count=len(rest), within_s=within_s, next_step="closed without a goodbye; what was read is kept")
-            self.abort(rest)
+            self._tell(rest, Event.ABORT)
         return not rest
 
     async def close_all(self, *, within_s: float = CLOSE_ALL_S) -> None:

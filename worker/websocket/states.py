@@ -7,7 +7,7 @@
                  │                    │  ◀──heard──┘  │                      ▲
                  └── lost ────────────┴── lost, stalled ─────────────────────┘
                                       │
-                                      └──leave──▶ leaving ──ended──▶ left      (abort, superseded: left, from anywhere)
+                                      └─leave, lapsed─▶ leaving ──ended──▶ left      (abort, superseded: left, from anywhere)
 ```
 """
 
@@ -53,6 +53,8 @@ class Event(StrEnum):
     DUE = "due"
     """Time to try again."""
     LEAVE = "leave"
+    LAPSED = "lapsed"
+    """That the shard is ours could not be proved any more, and its gateway does not send again what is on its way."""
     ABORT = "abort"
     ENDED = "ended"
     """All that was sent before our goodbye is read and looked after."""
@@ -88,6 +90,7 @@ _NEXT = """
   superseded  .           left        left        left        .           left        .
   due         .           .           .           .           connecting  .           .
   leave       left        left        leaving     leaving     left        .           .
+  lapsed      left        left        leaving     leaving     left        .           .
   abort       left        left        left        left        left        left        .
   ended       .           .           .           .           .           left        .
 """
