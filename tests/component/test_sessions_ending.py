@@ -80,6 +80,7 @@ async def test_what_a_gateway_that_forgets_has_sent_already_is_read_also_where_t
     async with sockets_world(gateway) as it:
         it.own()
         await it.reading()
+        await pass_time(20)
         texts = it.tell(1_000)
         it.abort()
         await it.journalled(texts)
@@ -88,6 +89,7 @@ async def test_what_a_gateway_that_forgets_has_sent_already_is_read_also_where_t
         await it.reading()
         (gap,) = it.gaps()
         assert (gap["reason"], len(gateway.connects)) == ("lease_lost", 2)
+        assert gap["seconds"] < 20, "from the last that was read"
 
 
 async def test_a_lease_lost_and_found_again_tells_the_gap_it_left() -> None:

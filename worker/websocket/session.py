@@ -153,6 +153,8 @@ class Session:
         if before in LISTENING and (self.state not in READING or event is Event.LAPSED):
             self._unread_since_s = self._clock() if self._unread_since_s is None else self._unread_since_s
             self._note_dark(event)
+        elif self.state is State.LEFT and self.dark is not None and before is State.LEAVING:
+            self.dark = self.dark._replace(since_s=self.heard_s)  # its lease had lapsed, and more was read
         self._todo += actions
         self._wake()
 
