@@ -72,4 +72,27 @@ SESSIONS = (
         new="    offered.clear()\n    due = [name for name in ours if name not in running]\n",
         killers=("tests/component/test_sockets.py::test_a_worker_that_leaves_to_a_successor_loses_nothing_and_leaves_no_moment_unread",),
     ),
+    Mutant(
+        name="time that the process slept through held against others",
+        file="worker/websocket/sessions.py",
+        old="min(now_s - self._swept_s, AWAKE_AT_MOST_S)",
+        new="now_s - self._swept_s",
+        killers=("tests/component/test_sessions_beset.py::test_a_freeze_is_no_stall_though_what_was_in_hand_is_older_than_one",),
+    ),
+    Mutant(
+        name="full hands of some tenants stop all",
+        file="worker/websocket/filing.py",
+        old=" else self.sure_bytes\n",
+        new=" else 0\n",
+        killers=("tests/unit/test_socket_hands.py::test_however_many_tenants_are_full_another_still_has_room",),
+    ),
+    Mutant(
+        name="a stream that forgets cut where the lease lapsed",
+        file="worker/websocket/sessions.py",
+        old="Event.ABORT if running.connector.wants_receipts else Event.LAPSED",
+        new="Event.ABORT",
+        killers=(
+            "tests/component/test_sessions_ending.py::test_what_a_gateway_that_forgets_has_sent_already_is_read_also_where_the_lease_is_lost",
+        ),
+    ),
 )
