@@ -22,7 +22,7 @@ worker: $(READY)  ## run the worker with config/local.toml: embedded Redis, demo
 	WORKER_CONFIG=config/local.toml exec $(PYTHON) -m worker run
 
 test: $(READY)  ## the whole default test suite
-	@$(PYTEST) -n 2 --dist loadfile
+	@$(PYTEST) -n 3 --dist loadfile
 
 lint: $(READY)  ## ruff, format, import contracts, cancellation rules
 	@$(PYTHON) -m ruff check
